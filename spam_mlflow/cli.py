@@ -1,0 +1,111 @@
+"""The command line: one thin layer for every entry point.
+
+`python -m spam_mlflow COMMAND key=value ...` takes plain Hydra overrides. `--data-dir` and
+`--overrides` take their value as it is, whatever characters it holds: they are what `MLproject`
+passes on.
+"""
+
+import argparse
+import importlib
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import FrameType
+from typing import NoReturn
+
+from spam_mlflow import __version__
+from spam_mlflow.errors import UserError
+
+_INTERRUPTED = 130  # the shell's exit status for a process ended by Ctrl-C
+
+
+@dataclass(frozen=True)
+class Command:
+    """An entry point: its module in `spam_mlflow.commands`, its file in `conf/`, a line of help."""
+
+    summary: str
+    example: str
+
+
+COMMANDS = {
+    "main": Command(
+        "train, evaluate, log and register a classifier",
+        "python -m spam_mlflow main train.epochs=5 data_dir=data/uci",
+    ),
+    "evaluate": Command(
+        "score a logged or registered model on any data set",
+        "python -m spam_mlflow evaluate model_uri=models:/spam-classifier/1 data=sample",
+    ),
+}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command line `arguments` and return the exit status; errors take one line."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("spam_mlflow").setLevel(logging.INFO)
+    signal.signal(signal.SIGTERM, _interrupt)
+    parsed = _parse(arguments)
+    try:
+        _run(parsed)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return _INTERRUPTED
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except Exception as error:
+        if not _is_mlflow(error):
+            raise
+        print(f"error: MLflow: {str(error).splitlines()[0]}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m spam_mlflow", description="Train, compare and serve spam classifiers."
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, command in COMMANDS.items():
+        sub = commands.add_parser(
+            name,
+            help=command.summary,
+            description=f"{command.summary[0].upper()}{command.summary[1:]}.",
+            epilog=f"example: {command.example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        sub.add_argument("override", nargs="*", help="Hydra override, such as model=seed_lstm")
+        sub.add_argument("--data-dir", default="none", help="the same as data_dir=...; none: unset")
+        sub.add_argument("--overrides", default="none", help="overrides in one string; none: unset")
+        sub.add_argument("--config", action="store_true", help="print the configuration and stop")
+    if not arguments:
+        parser.print_help()
+        sys.exit(0)
+    return parser.parse_args(arguments)
+
+
+def _run(parsed: argparse.Namespace) -> None:
+    from spam_mlflow import config
+
+    given = [*parsed.override, *config.split_overrides(parsed.overrides)]
+    if parsed.data_dir != "none":
+        given.append(config.literal("data_dir", parsed.data_dir))
+    cfg = config.compose(parsed.command, given)
+    if parsed.config:
+        print(config.to_yaml(cfg), end="")
+        return
+    importlib.import_module(f"spam_mlflow.commands.{parsed.command}").run(cfg)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    """End as on Ctrl-C, but once: `mlflow run` sends SIGTERM after the SIGINT it passed on."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def _is_mlflow(error: Exception) -> bool:
+    """Return whether MLflow raised `error`, without importing MLflow for it."""
+    return any(kind.__name__ == "MlflowException" for kind in type(error).__mro__)

@@ -1,0 +1,48 @@
+"""Score a logged or registered model on any data set."""
+
+import logging
+
+import mlflow
+import pandas as pd
+from omegaconf import DictConfig
+
+from spam_mlflow import config, evaluation, registry, reports, tracking, wiring, workspace
+from spam_mlflow.data import Messages
+from spam_mlflow.errors import UserError
+from spam_mlflow.split import PARTS, Split
+
+logger = logging.getLogger(__name__)
+
+
+def run(cfg: DictConfig) -> float | None:
+    """Run the evaluation that `cfg` describes and return the F1, None where it is not defined."""
+    tracking.connect()
+    with tracking.run() as active, workspace.folder(cfg.output_dir) as folder:
+        tracking.log_parameters(config.flatten(cfg))
+        tracking.log_code_version()
+        if cfg.part not in (*PARTS, "all"):
+            raise UserError(f"part={cfg.part!r} does not exist; valid: {', '.join(PARTS)}, all")
+        model = registry.load_model(cfg.model_uri)
+        messages = workspace.load_messages(cfg.data, folder)
+        frame = _frame(cfg, messages)
+
+        scores = model.spam_probability(list(frame["text"]))
+        report = evaluation.report(frame, scores, model.thresholds, "test")
+        reports.write_config(cfg, folder)
+        reports.write_figures(report, [], f"{cfg.model_uri} on {messages.name}", folder)
+        tracking.log_folder(folder)
+        tracking.log_errors_table(evaluation.misclassified(report))
+        mlflow.log_metrics(report.metrics)
+        logger.info("%s", reports.metrics_table(report.metrics, "test"))
+        logger.info("Run %s: %s messages scored", active.info.run_id, f"{len(frame):,}")
+    return report.metrics.get("test_f1")
+
+
+def _frame(cfg: DictConfig, messages: Messages) -> pd.DataFrame:
+    """Return the messages to score and log where they come from."""
+    if cfg.part == "all":
+        mlflow.set_tags(tracking.data_tags(messages))
+        return messages.frame
+    split: Split = wiring.build(cfg.split).split(messages)
+    tracking.log_data(messages, split)
+    return split.part(cfg.part)

@@ -1,0 +1,88 @@
+"""Train, evaluate, log and register a classifier."""
+
+import logging
+
+import mlflow
+from omegaconf import DictConfig
+
+from spam_mlflow import (
+    config,
+    evaluation,
+    model_card,
+    registry,
+    reports,
+    tracking,
+    training,
+    wiring,
+    workspace,
+)
+from spam_mlflow.classifier import Classifier
+from spam_mlflow.evaluation import Report, Thresholds
+from spam_mlflow.settings import RunSettings, TrainSettings
+from spam_mlflow.split import Split
+
+logger = logging.getLogger(__name__)
+
+
+def run(cfg: DictConfig) -> float:
+    """Run the main job that `cfg` describes and return the test F1."""
+    tracking.connect()
+    with tracking.run() as active, workspace.folder(cfg.output_dir) as folder:
+        tracking.log_parameters(config.flatten(cfg))
+        tracking.log_code_version()
+        job = wiring.settings(RunSettings, {"seed": cfg.seed, "register": cfg.register})
+        settings = wiring.settings(TrainSettings, cfg.train, "train.")
+        architecture, splitter = wiring.build(cfg.model), wiring.build(cfg.split)
+
+        messages = workspace.load_messages(cfg.data, folder)
+        split = splitter.split(messages)
+        tracking.log_data(messages, split)
+
+        fit = training.fit(
+            architecture, split, settings, job.seed, messages.digest, tracking.log_epoch
+        )
+        validation, test = (_score(fit.classifier, split, part) for part in ("validation", "test"))
+        metrics = validation.metrics | test.metrics | _speed(fit)
+
+        title = f"{architecture.name} on {messages.name}, split {split.name}"
+        reports.write_config(cfg, folder)
+        reports.write_split(split, folder)
+        reports.write_figures(test, fit.epochs, title, folder)
+        card = model_card.write(fit.classifier.metadata, messages, split, metrics, settings.ham_fpr)
+        (folder / "model_card.md").write_text(card, encoding="utf-8")
+        fit.classifier.save(folder / "keras")
+        tracking.log_folder(folder)
+        tracking.log_errors_table(evaluation.misclassified(test))
+
+        model = registry.log_model(fit.classifier, fit.linear_weights)
+        mlflow.log_metrics(metrics, model_id=model.model_id)
+        version = (
+            registry.register(model.model_uri, tracking.data_tags(messages, split))
+            if job.register
+            else None
+        )
+        _announce(metrics, active.info.run_id, version)
+    return metrics["test_f1"]
+
+
+def _score(classifier: Classifier, split: Split, part: str) -> Report:
+    frame = split.part(part)
+    thresholds = Thresholds(
+        classifier.metadata.threshold, classifier.metadata.threshold_at_fpr_0_2pct
+    )
+    scores = classifier.spam_probability(list(frame["text"]))
+    return evaluation.report(frame, scores, thresholds, {"validation": "val", "test": "test"}[part])
+
+
+def _speed(fit: training.Fit) -> dict[str, float]:
+    return {
+        "fit_seconds": fit.seconds,
+        "train_messages_per_second": fit.messages_per_second,
+    }
+
+
+def _announce(metrics: dict[str, float], run_id: str, version: str | None) -> None:
+    shown = ("test_f1", "test_mcc", "test_ham_fpr", "test_recall_at_fpr_0_2pct")
+    figures = ", ".join(f"{name} {metrics[name]:.4f}" for name in shown)
+    registered = f", registered as models:/{tracking.REGISTERED_MODEL}/{version}" if version else ""
+    logger.info("Run %s: %s%s", run_id, figures, registered)

@@ -1,0 +1,98 @@
+"""A CSV file of the user's own."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from spam_mlflow.data.messages import LABELS, Messages, validated
+from spam_mlflow.errors import UserError
+
+
+@dataclass(frozen=True)
+class CsvSource:
+    """Labelled messages in one CSV file.
+
+    path: the file; relative paths start at `data_dir` where that is given.
+    text_column, label_column: names in the header line.
+    overflow_columns: columns that hold the rest of texts which were split at their commas.
+    source_column, group_column: optional names; rows with equal groups are never split apart.
+    labels: the file's label values mapped to "ham" or "spam".
+    encoding, separator: how to read the file.
+    """
+
+    path: str
+    text_column: str
+    label_column: str
+    labels: Mapping[str, str]
+    encoding: str = "utf-8-sig"
+    separator: str = ","
+    overflow_columns: Sequence[str] = ()
+    source_column: str | None = None
+    group_column: str | None = None
+    data_dir: str | None = None
+
+    def load(self) -> Messages:
+        """Return the valid rows; the others are in `rejected`, malformed lines included.
+
+        Raises UserError for a missing, undecodable or empty file, absent columns, or labels
+        mapped to anything but ham and spam.
+        """
+        unknown = sorted({str(label) for label in self.labels.values()} - set(LABELS))
+        if unknown:
+            raise UserError(f"data.labels maps to {unknown}; the labels are 'ham' and 'spam'")
+        table, malformed = self._read()
+        self._require_columns(table)
+        messages = validated(self._rows(table), name="csv")
+        rejected = pd.concat([messages.rejected, malformed], ignore_index=True)
+        return Messages(frame=messages.frame, name="csv", rejected=rejected)
+
+    def _read(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Return the well-formed rows, all columns as text, and the lines with too many fields."""
+        malformed: list[list[str]] = []
+        path = Path(self.data_dir or "", self.path).expanduser()
+        try:
+            table = pd.read_csv(
+                path,
+                sep=self.separator,
+                encoding=self.encoding,
+                dtype=str,
+                keep_default_na=False,
+                engine="python",
+                on_bad_lines=malformed.append,
+            )
+        except (OSError, LookupError, UnicodeError, ValueError) as error:
+            raise UserError(
+                f"data.path={str(path)!r} cannot be read as CSV in {self.encoding}: {error}; "
+                "check data.path, data.encoding and data.separator"
+            ) from error
+        texts = [self.separator.join(fields) for fields in malformed]
+        reason = "more fields than columns"
+        return table, pd.DataFrame({"text": texts, "reason": reason})
+
+    def _require_columns(self, table: pd.DataFrame) -> None:
+        wanted = [
+            ("data.text_column", self.text_column),
+            ("data.label_column", self.label_column),
+            ("data.source_column", self.source_column),
+            ("data.group_column", self.group_column),
+            *(("data.overflow_columns", column) for column in self.overflow_columns),
+        ]
+        for key, column in wanted:
+            if column is not None and column not in table.columns:
+                raise UserError(
+                    f"{key}={column!r} is not a column of {self.path}; it has {list(table.columns)}"
+                )
+
+    def _rows(self, table: pd.DataFrame) -> pd.DataFrame:
+        text = table[self.text_column].fillna("")
+        for column in self.overflow_columns:
+            rest = table[column].fillna("")
+            text = text.where(rest == "", text + self.separator + rest)
+        labels = {str(value): label for value, label in self.labels.items()}
+        raw_label = table[self.label_column].fillna("").str.strip()
+        rows = pd.DataFrame({"text": text, "label": raw_label.map(labels).fillna(raw_label)})
+        rows["source"] = table[self.source_column] if self.source_column else "csv"
+        rows["group"] = table[self.group_column] if self.group_column else ""
+        return rows.fillna({"source": "", "group": ""})

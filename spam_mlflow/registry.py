@@ -1,0 +1,143 @@
+"""The servable model: logging it to a run, registering it as a version, loading it again."""
+
+import contextlib
+import importlib.metadata
+import json
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+from mlflow.types.schema import AnyType
+
+from spam_mlflow import scoring
+from spam_mlflow.classifier import METADATA_FILE, Classifier, Metadata
+from spam_mlflow.errors import UserError
+from spam_mlflow.evaluation import Thresholds
+from spam_mlflow.scoring import CLASSIFIER
+from spam_mlflow.tracking import REGISTERED_MODEL
+
+if TYPE_CHECKING:
+    from mlflow.models.model import ModelInfo
+
+_PACKAGE = Path(__file__).resolve().parent
+# Only what scoring imports travels with the model.
+_SERVED_CODE = (
+    "__init__.py",
+    "classifier.py",
+    "data/__init__.py",
+    "data/messages.py",
+    "errors.py",
+    "keras_backend.py",
+    "scoring.py",
+    "text.py",
+    "vectorizers/__init__.py",
+    "vectorizers/ngram.py",
+    "vectorizers/sequence.py",
+)
+EXAMPLES = ["Ok, see you at seven then", "URGENT! You have won a £1000 prize, call 09061701461 now"]
+
+
+def log_model(classifier: Classifier, weights: dict[str, np.ndarray] | None) -> "ModelInfo":
+    """Log the servable model as `model`; linear `weights` let it be served without TensorFlow."""
+    with tempfile.TemporaryDirectory() as scratch:
+        files, code = Path(scratch, CLASSIFIER), Path(scratch, "code", _PACKAGE.name)
+        scoring.export(classifier, weights, files)
+        for name in _SERVED_CODE:
+            (code / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(_PACKAGE / name, code / name)
+        with _quiet():
+            return mlflow.pyfunc.log_model(
+                name="model",
+                python_model=str(_PACKAGE / "servable.py"),
+                artifacts={CLASSIFIER: str(files)},
+                code_paths=[str(code)],
+                signature=signature(classifier.metadata.threshold),
+                input_example=pd.DataFrame({"text": EXAMPLES}),
+                pip_requirements=_requirements(linear=weights is not None),
+            )
+
+
+def signature(threshold: float) -> ModelSignature:
+    """Return the model's signature: text in, label and probabilities out, threshold optional."""
+    # Not "string": for that, MLflow turns null and numbers in `inputs` and `instances` into the
+    # texts "None" and "5" before the model sees them. The model itself refuses what is no string.
+    inputs = Schema([ColSpec(AnyType(), "text")])
+    outputs = Schema(
+        [
+            ColSpec(DataType.string, "label"),
+            ColSpec(DataType.double, "spam_probability"),
+            ColSpec(DataType.double, "ham_probability"),
+        ]
+    )
+    params = ParamSchema([ParamSpec("threshold", DataType.double, threshold)])
+    return ModelSignature(inputs=inputs, outputs=outputs, params=params)
+
+
+def _requirements(linear: bool) -> list[str]:
+    packages = ["mlflow", "numpy", "pandas"] + ([] if linear else ["keras", "tensorflow"])
+    return [f"{package}=={importlib.metadata.version(package)}" for package in packages]
+
+
+def register(model_uri: str, tags: Mapping[str, str]) -> str:
+    """Register the logged model as a new version of spam-classifier and return its number."""
+    with _quiet():
+        return str(mlflow.register_model(model_uri, REGISTERED_MODEL, tags=dict(tags)).version)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back MLflow's notes on its steps, and its warning that an environment has no pip."""
+    levels = {"mlflow": logging.WARNING, "mlflow.utils.environment": logging.ERROR}
+    before = {name: logging.getLogger(name).level for name in levels}
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+    try:
+        yield
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A logged model as users get it, with the thresholds it was trained to.
+
+    predict: from a table with a column `text` to one with `spam_probability`.
+    """
+
+    predict: Callable[[pd.DataFrame], pd.DataFrame]
+    thresholds: Thresholds
+
+    def spam_probability(self, texts: Sequence[str]) -> np.ndarray:
+        """Return the probability of spam for each text, shape (texts,), float64."""
+        table = self.predict(pd.DataFrame({"text": list(texts)}))
+        return table["spam_probability"].to_numpy(dtype=np.float64)
+
+
+def load_model(model_uri: str) -> ServedModel:
+    """Return the model at `model_uri`.
+
+    Raises UserError where there is none, or where it was not logged by this project.
+    """
+    try:
+        folder = Path(mlflow.artifacts.download_artifacts(model_uri))
+        model = mlflow.pyfunc.load_model(str(folder))
+        file = folder / "artifacts" / CLASSIFIER / METADATA_FILE
+        metadata = Metadata(**json.loads(file.read_text(encoding="utf-8")))
+    except (MlflowException, OSError, TypeError, ValueError) as error:
+        raise UserError(
+            f"model_uri={model_uri!r} is not a model of this project "
+            f"({str(error).splitlines()[0]}); try models:/{REGISTERED_MODEL}/1"
+        ) from error
+    thresholds = Thresholds(metadata.threshold, metadata.threshold_at_fpr_0_2pct)
+    return ServedModel(model.predict, thresholds)

@@ -1,0 +1,53 @@
+"""What a run leaves behind as files: figures, tables, and the model card."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+from omegaconf import DictConfig
+
+from spam_mlflow import config, figures
+from spam_mlflow.evaluation import Report
+from spam_mlflow.split import Split
+from spam_mlflow.text import duplicate_key
+
+
+def write_config(cfg: DictConfig, folder: Path) -> None:
+    """Write the resolved configuration as `config.yaml`."""
+    (folder / "config.yaml").write_text(config.to_yaml(cfg), encoding="utf-8")
+
+
+def write_split(split: Split, folder: Path) -> None:
+    """Write `split.csv`: part, group, label, source and key of every message kept."""
+    table = split.frame[["part", "group", "label", "source"]]
+    keys = split.frame["text"].map(duplicate_key)
+    table.assign(key=keys).to_csv(folder / "split.csv", index=False)
+
+
+def write_figures(
+    report: Report, epochs: Sequence[Mapping[str, float]], title: str, folder: Path
+) -> None:
+    """Write every figure of `report` as PNG into `folder`/figures."""
+    target = folder / "figures"
+    target.mkdir(parents=True, exist_ok=True)
+    drawn = figures.all_figures(report.spam, report.scores, report.threshold, epochs, title)
+    for name, figure in drawn.items():
+        figure.savefig(target / f"{name}.png")
+
+
+def metrics_table(metrics: Mapping[str, float], prefix: str) -> str:
+    """Return the figures that start with `prefix` as a Markdown table: overall, then by source."""
+    names = [n.removeprefix(f"{prefix}_") for n in metrics if n.startswith(f"{prefix}_")]
+    rows: dict[str, dict[str, float]] = {}
+    for name in names:
+        metric, _, source = name.partition("__")
+        rows.setdefault(metric, {})[source or "all"] = metrics[f"{prefix}_{name}"]
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    lines = [
+        "| metric | " + " | ".join(table.columns) + " |",
+        "|---" * (len(table.columns) + 1) + "|",
+    ]
+    for row, values in table.iterrows():
+        cells = (f"{value:.4f}" if pd.notna(value) else "n/a" for value in values)
+        lines.append(f"| {row} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)

@@ -1,0 +1,74 @@
+"""The model that MLflow serves, logged from this file's code: nothing of it is pickled."""
+
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
+
+from spam_mlflow import scoring
+
+_SHOWN = 80  # characters of a bad value that an error repeats
+
+
+class ServableSpamModel(PythonModel):
+    """One column `text` in; `label`, `spam_probability` and `ham_probability` out, row by row."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Load the scorer and score once, so that the first request is as fast as the next."""
+        self._scorer = scoring.load(Path(context.artifacts[scoring.CLASSIFIER]))
+        self._scorer.spam_probability(["warm up"])
+
+    def predict(
+        self,
+        context: PythonModelContext,
+        model_input: pd.DataFrame,
+        params: dict[str, Any] | None = None,
+    ) -> pd.DataFrame:
+        """Return one row per text.
+
+        params: `threshold`, the spam probability from which a text is labelled spam; the model's
+            own where it is absent.
+
+        Raises MlflowException (HTTP 400) for anything but strings and for a threshold outside 0
+        to 1.
+        """
+        texts = _texts(model_input)
+        threshold = _threshold(params, self._scorer.threshold)
+        spam = self._scorer.spam_probability(texts)
+        labels = np.where(spam >= threshold, "spam", "ham")
+        return pd.DataFrame(
+            {"label": labels, "spam_probability": spam, "ham_probability": 1 - spam}
+        )
+
+
+def _texts(model_input: pd.DataFrame) -> list[str]:
+    if "text" not in model_input:
+        raise _bad_request(f"the column 'text' is missing; got {list(model_input.columns)}")
+    values = model_input["text"].tolist()
+    for row, value in enumerate(values):
+        if not isinstance(value, str):
+            kind = (
+                "null" if pd.api.types.is_scalar(value) and pd.isna(value) else type(value).__name__
+            )
+            shown = repr(value)[:_SHOWN]
+            raise _bad_request(f"'text' must be a string, but row {row} is {kind}: {shown}")
+    return values
+
+
+def _threshold(params: dict[str, Any] | None, default: float) -> float:
+    given = (params or {}).get("threshold")
+    threshold = default if given is None else float(given)
+    if not 0 <= threshold <= 1:
+        raise _bad_request(f"threshold={given} must lie between 0 and 1")
+    return threshold
+
+
+def _bad_request(message: str) -> MlflowException:
+    return MlflowException.invalid_parameter_value(message)
+
+
+mlflow.models.set_model(ServableSpamModel())

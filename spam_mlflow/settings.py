@@ -1,0 +1,30 @@
+"""Typed settings, checked before anything is read or trained."""
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class TrainSettings:
+    """How a model is fitted: each key is explained in `conf/train/default.yaml`."""
+
+    epochs: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=1)]
+    learning_rate: Annotated[float, Field(gt=0)]
+    class_weight: Literal["none", "balanced"]
+    early_stopping: Annotated[int, Field(ge=0)]
+    best_weights: bool
+    ham_fpr: Share | None
+    deterministic: bool
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class RunSettings:
+    """What stands at the top of `conf/main.yaml` and is not a group."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    register: bool

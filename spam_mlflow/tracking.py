@@ -1,0 +1,173 @@
+"""Runs in MLflow: where they go, how they end, and what is written to them."""
+
+import contextlib
+import logging
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mlflow
+import pandas as pd
+
+from spam_mlflow.config import ROOT
+from spam_mlflow.errors import UserError
+
+if TYPE_CHECKING:
+    from spam_mlflow.data import Messages
+    from spam_mlflow.split import Split
+
+EXPERIMENT = "spam-classifier"
+REGISTERED_MODEL = "spam-classifier"
+
+_PROBE_SECONDS = 10
+_PARAMETER_LIMIT = 6000  # characters; MLflow's own limit
+_TAG_LIMIT = 5000  # characters, likewise
+
+
+def connect() -> None:
+    """Choose the tracking store: MLFLOW_TRACKING_URI, else a SQLite file in the project root.
+
+    Raises UserError where a tracking server is named but does not answer: MLflow itself would
+    retry for minutes first.
+    """
+    # MLflow's progress bars and its reminders to open the UI would drown the training's own lines.
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    for name in ("mlflow.store.db.utils", "alembic", "mlflow.tracking.fluent"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    if not uri:
+        mlflow.set_tracking_uri(f"sqlite:///{ROOT / 'mlflow.db'}")
+    elif uri.startswith(("http://", "https://")):
+        _require_answer(uri)
+
+
+def _require_answer(uri: str) -> None:
+    import requests
+
+    try:
+        requests.get(f"{uri.rstrip('/')}/health", timeout=_PROBE_SECONDS)
+    except requests.RequestException as error:
+        raise UserError(
+            f"the tracking server MLFLOW_TRACKING_URI={uri} does not answer "
+            f"({type(error).__name__}); start it, or unset the variable to log to a local file"
+        ) from error
+
+
+@contextlib.contextmanager
+def run() -> Iterator[mlflow.ActiveRun]:
+    """Open the run that `mlflow run` made, else a new one, and close it with the right status.
+
+    FINISHED, KILLED where the user interrupts, FAILED with the reason as tag `error` otherwise;
+    what was logged is kept in every case.
+    """
+    if "MLFLOW_RUN_ID" not in os.environ:
+        _choose_experiment()
+    active = mlflow.start_run()
+    try:
+        yield active
+    except KeyboardInterrupt:
+        mlflow.end_run("KILLED")
+        raise
+    except BaseException as error:
+        # The store itself may be what failed; its second error must not hide the first.
+        with contextlib.suppress(Exception):
+            mlflow.set_tag("error", str(error)[:_TAG_LIMIT])
+            mlflow.end_run("FAILED")
+        raise
+    mlflow.end_run()
+
+
+def _choose_experiment() -> None:
+    """Take the caller's experiment, else spam-classifier, created where it does not exist yet."""
+    if os.environ.get("MLFLOW_EXPERIMENT_ID") or os.environ.get("MLFLOW_EXPERIMENT_NAME"):
+        return
+    if mlflow.get_experiment_by_name(EXPERIMENT) is None:
+        local = not os.environ.get("MLFLOW_TRACKING_URI")
+        mlflow.create_experiment(EXPERIMENT, str(ROOT / "mlruns") if local else None)
+    mlflow.set_experiment(EXPERIMENT)
+
+
+def log_parameters(flat: Mapping[str, Any]) -> None:
+    """Log flattened configuration values; longer ones are cut, the whole stands in config.yaml."""
+    mlflow.log_params({key: str(value)[:_PARAMETER_LIMIT] for key, value in flat.items()})
+
+
+def log_epoch(epoch: int, figures: Mapping[str, float]) -> None:
+    """Log one epoch's figures, so that the UI draws them while training goes on."""
+    mlflow.log_metrics(dict(figures), step=epoch + 1)
+
+
+def log_code_version() -> None:
+    """Tag the run with the commit of the project and whether the working tree differs from it."""
+    commit = _git("rev-parse", "HEAD")
+    changes = _git("status", "--porcelain", "--untracked-files=no")
+    tags = {"git.commit": commit or "unknown"}
+    if changes is not None:
+        tags["git.dirty"] = str(bool(changes)).lower()
+    mlflow.set_tags(tags)
+
+
+def _git(*arguments: str) -> str | None:
+    """Return what git prints, None where the project is no repository or git is missing."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def data_tags(messages: "Messages", split: "Split | None" = None) -> dict[str, str]:
+    """Return what a run or a registered version must tell about the data it comes from."""
+    tags = {
+        "data.name": messages.name,
+        "data.digest": messages.digest,
+        "data.fallback": str(messages.fallback).lower(),
+    }
+    if split is not None:
+        tags |= {
+            "split.name": split.name,
+            "split.digest": split.digest,
+            "split.leaky": str(split.leaky).lower(),
+        }
+    return tags
+
+
+def log_data(messages: "Messages", split: "Split") -> None:
+    """Log digests, counts by part, source and label, and the three parts as dataset inputs."""
+    mlflow.set_tags(data_tags(messages, split))
+    names = split.frame[["part", "source", "label"]].agg("__".join, axis=1)
+    mlflow.log_metrics(
+        {
+            "rows_read": len(messages.frame) + len(messages.rejected),
+            "rows_rejected": len(messages.rejected),
+            "rows_duplicate": split.duplicates,
+            **{f"rows__{name}": float(count) for name, count in names.value_counts().items()},
+        }
+    )
+    for part in ("train", "validation", "test"):
+        _log_dataset(split.part(part), f"{messages.name}-{part}", part)
+
+
+def _log_dataset(frame: pd.DataFrame, name: str, context: str) -> None:
+    from mlflow.data.pandas_dataset import from_pandas
+
+    from spam_mlflow.data.messages import frame_digest
+
+    columns = frame[["text", "label", "source"]].astype(object)
+    digest = frame_digest(frame)[:32]  # MLflow allows 36 characters
+    dataset = from_pandas(columns, targets="label", name=name, digest=digest)
+    mlflow.log_input(dataset, context=context)
+
+
+def log_folder(folder: Path) -> None:
+    """Upload everything under `folder` to the run's artifacts, keeping the layout."""
+    mlflow.log_artifacts(str(folder))
+
+
+def log_errors_table(table: pd.DataFrame) -> None:
+    """Log the misclassified messages as a table that the UI shows and compares."""
+    mlflow.log_table(table, artifact_file="errors.json")
