@@ -49,6 +49,9 @@ def _texts(model_input: pd.DataFrame) -> list[str]:
     if "text" not in model_input:
         raise _bad_request(f"the column 'text' is missing; got {list(model_input.columns)}")
     values = model_input["text"].tolist()
+    if len(values) == 1 and isinstance(values[0], list | np.ndarray):
+        # MLflow packs the list of an `inputs` or `instances` payload into a single cell.
+        values = list(values[0])
     for row, value in enumerate(values):
         if not isinstance(value, str):
             kind = (
