@@ -1,0 +1,309 @@
+import http.server
+import io
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from conftest import ROOT
+
+from spam_mlflow.data.csv_file import CsvSource
+from spam_mlflow.data.messages import Messages, validated, write_rejected
+from spam_mlflow.data.sample import SampleSource
+from spam_mlflow.data.seed import SeedSource
+from spam_mlflow.data.uci import SMS, YOUTUBE, UciFiles, UciSource
+from spam_mlflow.errors import UserError
+
+
+def local(folder: Path) -> UciFiles:
+    return UciFiles(str(folder), cache_dir=None, base_url="", timeout=1, retries=0)
+
+
+# The UCI files
+
+
+def test_every_uci_row_is_read(uci_dir: Path) -> None:
+    messages = UciSource(local(uci_dir)).load()
+    counts = messages.frame.value_counts(["source", "label"]).to_dict()
+    assert counts == {
+        ("uci_sms", "ham"): 4827,
+        ("uci_sms", "spam"): 747,
+        ("uci_youtube", "ham"): 951,
+        ("uci_youtube", "spam"): 1005,
+    }
+    assert messages.rejected.empty
+    assert not messages.frame["text"].str.contains("\ufeff").any()
+    assert not messages.fallback
+
+
+def test_the_tutorials_export_is_rebuilt_with_its_defects(uci_dir: Path) -> None:
+    frame = SeedSource(local(uci_dir)).load().frame
+    assert frame["source"].value_counts().to_dict() == {
+        "uci-spam-sms": 5572,
+        "uci-youtube-spam": 2190,
+    }
+
+
+def test_the_rebuilt_export_is_the_tutorials_own(uci_dir: Path) -> None:
+    export = uci_dir.parent / "seed-spam-dataset.csv"
+    if not export.is_file():
+        pytest.skip("the tutorial's export is not there")
+    original = pd.read_csv(export, keep_default_na=False)
+    rebuilt = SeedSource(local(uci_dir)).load().frame
+    pd.testing.assert_frame_equal(rebuilt[list(original.columns)], original)
+
+
+def test_files_may_lie_one_folder_down_or_in_ucis_zips(uci_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "sms").mkdir()
+    shutil.copy(uci_dir / "SMSSpamCollection", tmp_path / "sms")
+    (tmp_path / "youtube+spam+collection.zip").write_bytes(zipped(uci_dir, YOUTUBE.members))
+    assert len(UciSource(local(tmp_path)).load().frame) == 5574 + 1956
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [
+        (lambda folder: (folder / "SMSSpamCollection").write_text("ham\tx\n"), "SHA-256"),
+        (lambda folder: (folder / "SMSSpamCollection").unlink(), "lacks SMSSpamCollection"),
+        (shutil.rmtree, "does not exist"),
+        (
+            lambda folder: (
+                (folder / "SMSSpamCollection").unlink(),
+                (folder / "sms+spam+collection.zip").write_bytes(b"PK\x03\x04 torn"),
+            ),
+            "not a readable zip",
+        ),
+    ],
+)
+def test_bad_local_files_are_refused(
+    uci_dir: Path, tmp_path: Path, break_it: Any, message: str
+) -> None:
+    folder = tmp_path / "uci"
+    shutil.copytree(uci_dir, folder, copy_function=shutil.copyfile)
+    folder.chmod(0o755)
+    break_it(folder)
+    with pytest.raises(UserError, match=message):
+        UciSource(local(folder)).load()
+
+
+def test_a_data_dir_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="is not a folder"):
+        UciSource(local(tmp_path / "file")).load()
+
+
+# Downloading
+
+
+def zipped(folder: Path, names: Any) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in names:
+            archive.write(folder / name, name)
+        archive.writestr("__MACOSX/._junk", b"junk")
+    return buffer.getvalue()
+
+
+class Uci(http.server.ThreadingHTTPServer):
+    """Serves UCI's two archives; the first `failures` requests get `fault`."""
+
+    def __init__(self, archives: dict[str, bytes]) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.archives, self.requests = archives, list[str]()
+        self.failures, self.fault = 0, "error"
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Stay quiet when a client has hung up, as it should after a stall."""
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    server: Uci
+
+    def do_GET(self) -> None:
+        self.server.requests.append(self.path)
+        body = self.server.archives[self.path.lstrip("/")]
+        fault = self.server.fault if len(self.server.requests) <= self.server.failures else ""
+        if fault == "error":
+            self.send_error(503)
+            return
+        if fault == "stall":
+            time.sleep(3)
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[: len(body) // 2] if fault == "torn" else body)
+
+    def log_message(self, *arguments: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def uci(uci_dir: Path) -> Iterator[Uci]:
+    archives = {archive.path: zipped(uci_dir, archive.members) for archive in (SMS, YOUTUBE)}
+    with Uci(archives) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def remote(server: Uci, cache: Path, retries: int = 0) -> UciSource:
+    files = UciFiles(None, str(cache), server.url, timeout=1, retries=retries)
+    return UciSource(files, fallback="none")
+
+
+def test_a_download_is_kept_in_the_cache(uci: Uci, tmp_path: Path) -> None:
+    assert len(remote(uci, tmp_path).load().frame) == 5574 + 1956
+    assert len(remote(uci, tmp_path).load().frame) == 5574 + 1956
+    assert len(uci.requests) == 2  # one for each archive, and none the second time
+    assert {path.name for path in tmp_path.iterdir()} == {*SMS.members, *YOUTUBE.members}
+
+
+@pytest.mark.parametrize("fault", ["error", "stall", "torn"])
+def test_a_failed_attempt_is_repeated(uci: Uci, tmp_path: Path, fault: str) -> None:
+    uci.failures, uci.fault = 1, fault
+    assert len(remote(uci, tmp_path, retries=1).load().frame) == 5574 + 1956
+    assert len(uci.requests) == 3
+
+
+@pytest.mark.parametrize("fault", ["error", "stall", "torn"])
+def test_a_download_that_keeps_failing_leaves_nothing_half_done(
+    uci: Uci, tmp_path: Path, fault: str
+) -> None:
+    uci.failures, uci.fault = 9, fault
+    with pytest.raises(UserError, match="cannot be downloaded"):
+        remote(uci, tmp_path).load()
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_altered_archive_is_refused_and_not_kept(uci: Uci, tmp_path: Path) -> None:
+    (tmp_path / "SMSSpamCollection").write_text("ham\tsomething else\n")
+    uci.archives[SMS.path] = zipped(tmp_path, SMS.members)
+    cache = tmp_path / "cache"
+    with pytest.raises(UserError, match=r"SMSSpamCollection in .* has SHA-256"):
+        remote(uci, cache).load()
+    assert not list(cache.iterdir())
+
+
+def test_a_corrupt_archive_is_refused(uci: Uci, tmp_path: Path) -> None:
+    uci.archives[SMS.path] = b"not a zip"
+    with pytest.raises(UserError, match="not a readable zip"):
+        remote(uci, tmp_path).load()
+
+
+def test_without_network_the_sample_stands_in_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    nowhere = UciFiles(None, str(tmp_path), "http://127.0.0.1:9", timeout=1, retries=0)
+    messages = UciSource(nowhere, fallback="sample").load()
+    assert messages.fallback
+    assert messages.name == "sample"
+    assert "TRAINING ON THE BUNDLED SYNTHETIC SAMPLE" in caplog.text
+    with pytest.raises(UserError, match="give data_dir"):
+        UciSource(nowhere, fallback="none").load()
+
+
+# The bundled sample
+
+
+def test_the_sample_is_what_its_generator_writes() -> None:
+    script = ROOT / "scripts" / "make_sample.py"
+    assert subprocess.run([sys.executable, script, "--check"], check=False).returncode == 0
+
+
+def test_the_sample_has_both_classes_in_every_source() -> None:
+    frame = SampleSource().load().frame
+    assert len(frame) > 2000
+    assert frame.groupby("source")["label"].nunique().eq(2).all()
+    assert frame["group"].ne("").all()
+
+
+# A CSV file of one's own
+
+
+def csv(path: Path, content: str | bytes, **settings: Any) -> Messages:
+    file = path / "messages.csv"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    given = {"text_column": "text", "label_column": "label", "labels": {"ham": "ham", "1": "spam"}}
+    return CsvSource(path=str(file), **(given | settings)).load()
+
+
+def test_rows_of_a_csv_file_are_kept_or_rejected_with_a_reason(tmp_path: Path) -> None:
+    content = (
+        'label,text\nham,"hello, you"\n1,win now\nham,\n,no label\nmaybe,who knows\n'
+        "ham,Same text!\n1,same text\nham,one,field too many\n"
+    )
+    messages = csv(tmp_path, content)
+    assert messages.frame["text"].tolist() == ["hello, you", "win now"]
+    assert messages.frame["label"].tolist() == ["ham", "spam"]
+    reasons = messages.rejected["reason"].value_counts().to_dict()
+    assert reasons == {
+        "text is empty": 1,
+        "unknown label": 2,
+        "the same text occurs with both labels": 2,
+        "more fields than columns": 1,
+    }
+    write_rejected(messages, tmp_path / "rejected.csv")
+    assert len(pd.read_csv(tmp_path / "rejected.csv")) == len(messages.rejected)
+
+
+def test_kaggles_variant_is_rejoined_at_its_commas(tmp_path: Path) -> None:
+    content = "v1,v2,a,b\nham,one, two, three\nspam,caf\xe9 \xa3100,,\n".encode("latin-1")
+    columns = {"text_column": "v2", "label_column": "v1", "overflow_columns": ["a", "b"]}
+    labels = {"labels": {"ham": "ham", "spam": "spam"}}
+    messages = csv(tmp_path, content, encoding="latin-1", **columns, **labels)
+    assert messages.frame["text"].tolist() == ["one, two, three", "caf\xe9 \xa3100"]
+
+
+def test_groups_and_sources_come_from_their_columns(tmp_path: Path) -> None:
+    content = "text,label,thread,where\nhi,ham,a,sms\nbuy,1,b,web\n"
+    messages = csv(tmp_path, content, group_column="thread", source_column="where")
+    assert messages.frame[["group", "source"]].to_numpy().tolist() == [["a", "sms"], ["b", "web"]]
+
+
+@pytest.mark.parametrize(
+    ("content", "settings", "message"),
+    [
+        ("body,label\nhi,ham\n", {}, r"data\.text_column='text' is not a column"),
+        ("text,label\nhi,ham\n", {}, "both classes"),
+        ("text,label\n", {}, "both classes"),
+        ("", {}, "cannot be read as CSV"),
+        (b"text,label\ncaf\xe9,ham\n", {}, r"cannot be read as CSV in utf-8-sig"),
+        ("text,label\nhi,ham\n", {"labels": {"ham": "eggs"}}, r"data\.labels maps to \['eggs'\]"),
+        ("text,label\nhi,ham\n", {"encoding": "martian"}, "cannot be read as CSV in martian"),
+    ],
+)
+def test_unusable_csv_files_are_refused(
+    tmp_path: Path, content: str | bytes, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        csv(tmp_path, content, **settings)
+
+
+def test_a_missing_csv_file_is_named(tmp_path: Path) -> None:
+    source = CsvSource(str(tmp_path / "none.csv"), "text", "label", {"0": "ham", "1": "spam"})
+    with pytest.raises(UserError, match=r"none\.csv.*No such file"):
+        source.load()
+
+
+def test_missing_values_of_any_kind_are_rejected() -> None:
+    rows = pd.DataFrame(
+        {"text": ["hi", "win", None, 5, "x"], "label": ["ham", "spam", "ham", "ham", None]}
+    )
+    messages = validated(rows, name="table")
+    assert messages.rejected["row"].tolist() == [3, 4, 5]
+    assert messages.rejected["reason"].tolist() == [
+        "text is missing",
+        "text is missing",
+        "label is missing",
+    ]

@@ -1,0 +1,121 @@
+import itertools
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from spam_mlflow.data import Messages
+from spam_mlflow.data.sample import SampleSource
+from spam_mlflow.data.seed import SeedSource
+from spam_mlflow.data.uci import UciFiles, UciSource
+from spam_mlflow.errors import UserError
+from spam_mlflow.split import PARTS, GroupedSplitter, SeedSplitter, Split, near_duplicates
+from spam_mlflow.text import duplicate_key
+
+SPLITTER = GroupedSplitter(test=0.2, validation=0.15, jaccard=0.6, seed=0)
+
+
+def files(uci_dir: Path) -> UciFiles:
+    return UciFiles(str(uci_dir), cache_dir=None, base_url="", timeout=1, retries=0)
+
+
+@pytest.fixture(scope="module")
+def uci_messages(uci_dir: Path) -> Messages:
+    return UciSource(files(uci_dir)).load()
+
+
+def shingles(key: str) -> set[str]:
+    padded = key.ljust(5)
+    return {padded[i : i + 5] for i in range(len(padded) - 4)}
+
+
+def similarity(left: str, right: str) -> float:
+    a, b = shingles(left), shingles(right)
+    return len(a & b) / len(a | b)
+
+
+def require_leak_free(split: Split) -> None:
+    keys = {part: set(split.part(part)["text"].map(duplicate_key)) for part in PARTS}
+    groups = {part: set(split.part(part)["group"]) for part in PARTS}
+    for left, right in itertools.combinations(PARTS, 2):
+        assert not keys[left] & keys[right]
+        assert not groups[left] & groups[right]
+    for part in PARTS:
+        assert len(keys[part]) == len(split.part(part))  # no text twice either
+
+
+def test_no_text_and_no_group_crosses_parts_of_the_sample() -> None:
+    messages = SampleSource().load()
+    split = SPLITTER.split(messages)
+    require_leak_free(split)
+    templates = messages.frame.assign(key=messages.frame["text"].map(duplicate_key))
+    templates = templates.drop_duplicates("key").set_index("key")["group"]
+    part = split.frame.set_index(split.frame["text"].map(duplicate_key))["part"]
+    assert part.groupby(templates.loc[part.index].to_numpy()).nunique().max() == 1
+
+
+def test_no_text_and_no_group_crosses_parts_of_uci(uci_messages: Messages) -> None:
+    split = SPLITTER.split(uci_messages)
+    require_leak_free(split)
+    assert len(split.frame) == 6768
+    assert split.duplicates == 5574 + 1956 - 6768
+
+
+def test_no_near_duplicate_crosses_parts(uci_messages: Messages) -> None:
+    """Measured pair by pair, not by the code under test."""
+    split = SPLITTER.split(uci_messages)
+    keys = {part: [duplicate_key(t) for t in split.part(part)["text"]] for part in PARTS}
+    others = [key for key in keys["train"] + keys["validation"] if len(key) > 20]
+    for key in keys["test"][::60]:
+        assert max(similarity(key, other) for other in others) < 0.6
+
+
+def test_near_duplicates_are_exactly_the_similar_pairs() -> None:
+    texts = SampleSource().load().frame["text"].iloc[::8]
+    keys = list(dict.fromkeys(duplicate_key(text) for text in texts))
+    expected = {
+        (i, j)
+        for (i, left), (j, right) in itertools.combinations(enumerate(keys), 2)
+        if similarity(left, right) >= 0.6
+    }
+    found = set(zip(*(side.tolist() for side in near_duplicates(keys, 0.6)), strict=True))
+    assert found == expected
+    assert expected
+
+
+def test_parts_keep_the_shares_of_labels_and_sources(uci_messages: Messages) -> None:
+    split = SPLITTER.split(uci_messages)
+    shares = split.frame.groupby(["source", "label"])["part"].value_counts(normalize=True)
+    for (_, _, part), share in shares.items():
+        expected = {"train": 0.65, "validation": 0.15, "test": 0.2}[part]
+        assert share == pytest.approx(expected, abs=0.05)
+
+
+def test_the_seed_decides_the_split() -> None:
+    messages = SampleSource().load()
+    again = GroupedSplitter(test=0.2, validation=0.15, jaccard=0.6, seed=1)
+    assert SPLITTER.split(messages).digest == SPLITTER.split(messages).digest
+    assert SPLITTER.split(messages).digest != again.split(messages).digest
+
+
+def test_the_seed_split_is_leaky_as_the_tutorial_was(uci_dir: Path) -> None:
+    messages = SeedSource(files(uci_dir)).load()
+    split = SeedSplitter(test=0.33, seed=42).split(messages)
+    test, train = split.part("test"), set(split.part("train")["text"])
+    youtube = test[test["source"] == "uci-youtube-spam"]
+    assert split.leaky
+    assert test["text"].isin(train).mean() == pytest.approx(0.34, abs=0.005)
+    assert youtube["text"].isin(train).mean() == pytest.approx(0.993, abs=0.001)
+
+
+def test_too_few_messages_are_refused() -> None:
+    rows = [("win money now", "spam"), ("hello", "ham"), ("see you", "ham")]
+    frame = pd.DataFrame(rows, columns=["text", "label"]).assign(source="csv", group="")
+    with pytest.raises(UserError, match="too few messages to split"):
+        SPLITTER.split(Messages(frame, name="csv"))
+
+
+@pytest.mark.parametrize("shares", [(0.0, 0.2), (0.6, 0.4), (0.2, -0.1), (1.0, 0.0)])
+def test_shares_that_leave_a_part_empty_are_refused(shares: tuple[float, float]) -> None:
+    with pytest.raises(UserError, match=r"split\.test="):
+        GroupedSplitter(test=shares[0], validation=shares[1], jaccard=0.6, seed=0)

@@ -1,0 +1,157 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT
+
+from spam_mlflow import scoring, training, wiring
+from spam_mlflow.classifier import METADATA_FILE, Classifier
+from spam_mlflow.config import compose
+from spam_mlflow.data.sample import SampleSource
+from spam_mlflow.errors import UserError
+from spam_mlflow.models import Architecture
+from spam_mlflow.scoring import KerasScorer, LinearScorer
+from spam_mlflow.settings import TrainSettings
+from spam_mlflow.split import GroupedSplitter, Split
+
+TEXTS = ["", "Ok", "WIN a \xa31000 prize now!!! call 09061701461", "\U0001f600", "see you at 7"]
+SMALL_LSTM = ("model=seed_lstm", "model.units=4", "model.embedding=4", "model.max_sequence=20")
+
+
+@pytest.fixture(scope="module")
+def split() -> Split:
+    return GroupedSplitter(test=0.2, validation=0.15, jaccard=0.6, seed=0).split(
+        SampleSource().load()
+    )
+
+
+def fit(split: Split, *overrides: str, seed: int = 0) -> training.Fit:
+    cfg = compose("main", ["data=sample", *overrides])
+    architecture: Architecture = wiring.build(cfg.model)
+    settings = wiring.settings(TrainSettings, cfg.train)
+    return training.fit(architecture, split, settings, seed, "digest", lambda *_: None)
+
+
+@pytest.fixture(scope="module", params=[("model=ngram_linear",), SMALL_LSTM])
+def fitted(request: pytest.FixtureRequest, split: Split) -> training.Fit:
+    return fit(split, "train.epochs=2", *request.param)
+
+
+def test_a_saved_classifier_scores_alike_in_a_new_process(
+    fitted: training.Fit, tmp_path: Path
+) -> None:
+    fitted.classifier.save(tmp_path)
+    code = (
+        "import sys, json, pathlib; from spam_mlflow.classifier import Classifier;"
+        "c = Classifier.load(pathlib.Path(sys.argv[1]));"
+        "print(json.dumps(c.spam_probability(json.loads(sys.argv[2])).tolist()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path), json.dumps(TEXTS)],
+        cwd=ROOT,
+        text=True,
+        capture_output=True,
+        check=True,
+    )
+    np.testing.assert_allclose(
+        json.loads(done.stdout), fitted.classifier.spam_probability(TEXTS), atol=1e-6
+    )
+
+
+def test_the_scorer_agrees_with_keras_on_every_message(
+    fitted: training.Fit, split: Split, tmp_path: Path
+) -> None:
+    scoring.export(fitted.classifier, fitted.linear_weights, tmp_path)
+    scorer = scoring.load(tmp_path)
+    assert isinstance(scorer, KerasScorer if fitted.linear_weights is None else LinearScorer)
+    texts = split.frame["text"].tolist() + TEXTS
+    expected = fitted.classifier.spam_probability(texts)
+    np.testing.assert_allclose(scorer.spam_probability(texts), expected, atol=1e-5)
+    assert scorer.threshold == fitted.classifier.metadata.threshold
+
+
+def test_a_classifier_of_another_normaliser_is_refused(
+    fitted: training.Fit, tmp_path: Path
+) -> None:
+    fitted.classifier.save(tmp_path)
+    file = tmp_path / METADATA_FILE
+    file.write_text(file.read_text().replace('"normaliser_version": "', '"normaliser_version": "0'))
+    with pytest.raises(UserError, match="expects normaliser 0"):
+        Classifier.load(tmp_path)
+
+
+def test_equal_seeds_give_equal_weights_and_others_do_not(split: Split) -> None:
+    texts = split.part("test")["text"].tolist()
+    first, again, other = (
+        fit(split, "train.epochs=1", seed=seed).classifier.spam_probability(texts)
+        for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).max() > 0
+
+
+def test_the_vocabulary_comes_from_the_training_part_alone(split: Split) -> None:
+    marked = split.frame.copy()
+    held_out = marked["part"] != "train"
+    marked.loc[held_out, "text"] += " zyzzyvaword"
+    names = fit(Split(marked, "grouped", False, 0), "train.epochs=1").classifier.vectorizer
+    assert not any("zyzzyva" in name for name in names.to_dict()["document_frequencies"]["word"])
+
+
+def test_the_test_part_changes_nothing_in_training(split: Split) -> None:
+    altered = split.frame.copy()
+    test = altered["part"] == "test"
+    altered.loc[test, "label"] = altered.loc[test, "label"].map({"ham": "spam", "spam": "ham"})
+    texts = split.part("train")["text"].tolist()
+    before = fit(split, "train.epochs=2").classifier
+    after = fit(Split(altered, "grouped", False, 0), "train.epochs=2").classifier
+    np.testing.assert_array_equal(before.spam_probability(texts), after.spam_probability(texts))
+    assert before.metadata.threshold == after.metadata.threshold
+
+
+def test_training_stops_early_and_keeps_the_best_weights(split: Split) -> None:
+    settings = ("train.epochs=30", "train.early_stopping=2", "train.learning_rate=3")
+    fitted = fit(split, *settings, "model.batch_size=256")
+    losses = [epoch["val_loss"] for epoch in fitted.epochs]
+    assert len(losses) == np.argmin(losses) + 3 < 30
+
+
+def test_a_diverging_loss_is_an_error_that_says_what_to_change(split: Split) -> None:
+    with pytest.raises(UserError, match=r"loss became (nan|inf) in epoch \d.*train\.learning_rate"):
+        fit(split, "train.learning_rate=1e30")
+
+
+def test_balanced_class_weights_raise_recall(split: Split) -> None:
+    rare = split.frame[(split.frame["label"] == "ham") | (split.frame["part"] != "train")]
+    some = split.frame[split.frame["label"] == "spam"].query("part == 'train'").iloc[::10]
+    uneven = Split(pd.concat([rare, some], ignore_index=True), "grouped", False, 0)
+    texts = [t for t, y in uneven.part("test")[["text", "label"]].to_numpy() if y == "spam"]
+    scores = {}
+    for weight in ("none", "balanced"):
+        fitted = fit(uneven, f"train.class_weight={weight}")
+        margin = fitted.classifier.network.get_layer("margin")
+        rows = fitted.classifier.vectorizer.transform(texts)
+        kernel, bias = margin.get_weights()
+        scores[weight] = float(np.mean(rows @ kernel + bias))
+    assert scores["balanced"] > scores["none"]
+
+
+def test_the_threshold_keeps_the_ham_false_positive_rate() -> None:
+    rng = np.random.default_rng(0)
+    scores, spam = rng.random(1000), (rng.random(1000) < 0.2).astype(float)
+    ham = scores[spam == 0]
+    for rate in (0.0, 0.002, 0.01, 0.1):
+        threshold = training.threshold_at_fpr(scores, spam, rate)
+        assert (ham >= threshold).mean() <= rate
+        lower = np.sort(ham)[::-1][int(rate * len(ham))]
+        assert (ham >= lower).mean() > rate
+    assert training.threshold_at_fpr(scores, spam, None) == 0.5
+
+
+def test_the_threshold_lies_between_neighbouring_scores() -> None:
+    scores, spam = np.array([0.1, 0.2, 0.9]), np.array([0.0, 0.0, 1.0])
+    assert training.threshold_at_fpr(scores, spam, 0.0) == pytest.approx(0.55)

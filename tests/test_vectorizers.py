@@ -1,0 +1,107 @@
+import json
+
+import numpy as np
+import pytest
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from spam_mlflow import vectorizers
+from spam_mlflow.data.sample import SampleSource
+from spam_mlflow.text import normalise
+from spam_mlflow.vectorizers.ngram import STYLE, NgramVectorizer, shape, style_figures
+from spam_mlflow.vectorizers.sequence import SequenceVectorizer
+
+ODD = ["", "   ", "\U0001f600", "\u05e9\u05dc\u05d5\u05dd", "a" * 100_000, "x " * 50_000]
+
+
+@pytest.fixture(scope="module")
+def texts() -> list[str]:
+    return SampleSource().load().frame["text"].tolist()
+
+
+def ngrams(max_words: int = 0, min_count: int = 2) -> NgramVectorizer:
+    return NgramVectorizer(max_words, min_count, characters=(2, 5), style_weight=0.3)
+
+
+@pytest.mark.parametrize(
+    ("block", "reference"),
+    [
+        ("word", {"token_pattern": r"\w+|[^\w\s]", "ngram_range": (1, 2)}),
+        ("char", {"analyzer": "char_wb", "ngram_range": (2, 5)}),
+    ],
+)
+def test_blocks_equal_scikit_learns_tfidf(
+    texts: list[str], block: str, reference: dict[str, object]
+) -> None:
+    train, other = texts[::2], texts[1::2]
+    ours = ngrams()
+    ours.fit(train)
+    theirs = TfidfVectorizer(
+        **reference, preprocessor=lambda t: normalise(t).casefold(), min_df=2, sublinear_tf=True
+    )
+    theirs.fit(train)
+    names = [n.removeprefix(f"{block}:") for n in ours.feature_names if n.startswith(f"{block}:")]
+    assert sorted(names) == sorted(theirs.get_feature_names_out())
+    at = [i for i, name in enumerate(ours.feature_names) if name.startswith(f"{block}:")]
+    columns = [theirs.vocabulary_[name] for name in names]
+    difference = ours.transform(other)[:, at] - theirs.transform(other)[:, columns]
+    assert abs(difference).max() < 1e-6
+
+
+def test_the_style_figures_come_last(texts: list[str]) -> None:
+    vectorizer = ngrams()
+    vectorizer.fit(texts)
+    tail = vectorizer.transform(texts[:5]).toarray()[:, -len(STYLE) :]
+    expected = np.array([style_figures(normalise(text)) for text in texts[:5]]) * 0.3
+    np.testing.assert_allclose(tail, expected, rtol=1e-6)
+
+
+def test_shapes() -> None:
+    assert [shape(word) for word in ("Call", "MOBILE", "\xa3100", "u")] == [
+        "Aaa",
+        "AA",
+        "\xa3000",
+        "a",
+    ]
+
+
+def test_the_vocabulary_is_limited_to_the_most_frequent(texts: list[str]) -> None:
+    vectorizer = ngrams(max_words=50)
+    vectorizer.fit(texts)
+    assert vectorizer.width == 3 * 50 + len(STYLE)
+    assert "word:the" in vectorizer.feature_names
+
+
+@pytest.mark.parametrize("vectorizer", [ngrams(), SequenceVectorizer(280, 40)])
+def test_a_stored_vectoriser_gives_the_same_rows(
+    vectorizer: NgramVectorizer | SequenceVectorizer, texts: list[str]
+) -> None:
+    vectorizer.fit(texts)
+    stored = vectorizers.from_dict(json.loads(json.dumps(vectorizer.to_dict())))
+    difference = stored.transform(texts + ODD) - vectorizer.transform(texts + ODD)
+    assert abs(difference).max() == 0
+
+
+@pytest.mark.parametrize("vectorizer", [ngrams(), SequenceVectorizer(280, 40)])
+def test_odd_texts_have_finite_rows_that_do_not_depend_on_their_neighbours(
+    vectorizer: NgramVectorizer | SequenceVectorizer, texts: list[str]
+) -> None:
+    vectorizer.fit(texts)
+    together = vectorizer.transform(ODD)
+    assert np.isfinite(together.sum())
+    for row, text in enumerate(ODD):
+        assert abs(together[[row]] - vectorizer.transform([text])).max() == 0
+
+
+def test_sequences_are_those_of_kerass_tokenizer(texts: list[str]) -> None:
+    from spam_mlflow import keras_backend
+
+    keras_backend.load()
+    from keras.preprocessing.sequence import pad_sequences
+    from keras.src.legacy.preprocessing.text import Tokenizer
+
+    tokenizer = Tokenizer(num_words=280)
+    tokenizer.fit_on_texts(texts[::2])
+    expected = pad_sequences(tokenizer.texts_to_sequences(texts + ODD), maxlen=280)
+    ours = SequenceVectorizer(280, 280)
+    ours.fit(texts[::2])
+    np.testing.assert_array_equal(ours.transform(texts + ODD), expected)
