@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import NoReturn
 
-from spam_mlflow import __version__
+from spam_mlflow import __version__, config
 from spam_mlflow.errors import UserError
 
 _INTERRUPTED = 130  # the shell's exit status for a process ended by Ctrl-C
@@ -74,7 +74,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
             name,
             help=command.summary,
             description=f"{command.summary[0].upper()}{command.summary[1:]}.",
-            epilog=f"example: {command.example}",
+            epilog=_epilog(name, command),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         sub.add_argument("override", nargs="*", help="Hydra override, such as model=seed_lstm")
@@ -87,9 +87,22 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _run(parsed: argparse.Namespace) -> None:
-    from spam_mlflow import config
+def _epilog(name: str, command: Command) -> str:
+    """Return the choices that `conf/` offers to a command, where the rest is explained."""
+    groups = (f"  {group}={'|'.join(config.choices(group))}" for group in config.groups(name))
+    return "\n".join(
+        [
+            "config groups and their choices:",
+            *groups,
+            f"every other key is explained in conf/{name}.yaml and the groups' files; --config "
+            "prints the whole",
+            "",
+            f"example: {command.example}",
+        ]
+    )
 
+
+def _run(parsed: argparse.Namespace) -> None:
     given = [*parsed.override, *config.split_overrides(parsed.overrides)]
     if parsed.data_dir != "none":
         given.append(config.literal("data_dir", parsed.data_dir))

@@ -57,7 +57,8 @@ def split_overrides(text: str) -> list[str]:
 
 def literal(key: str, value: str) -> str:
     """Return the override that sets `key` to exactly the string `value`."""
-    quoted = value.replace("\\", "\\\\").replace("'", "\\'")
+    # In Hydra's quoted strings a backslash is itself, except in front of a quote.
+    quoted = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), value)
     return f"{key}='{quoted}'"
 
 
@@ -86,9 +87,10 @@ def choices(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
-def groups() -> list[str]:
-    """Return the names of all config groups."""
-    return sorted(path.name for path in CONF.iterdir() if path.is_dir())
+def groups(name: str) -> list[str]:
+    """Return the config groups that `conf/<name>.yaml` chooses from, in its order."""
+    defaults = OmegaConf.load(CONF / f"{name}.yaml").defaults
+    return [str(key) for entry in defaults if isinstance(entry, DictConfig) for key in entry]
 
 
 def _require_values(cfg: DictConfig) -> None:
