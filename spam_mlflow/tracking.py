@@ -90,8 +90,14 @@ def _choose_experiment() -> None:
 
 
 def log_parameters(flat: Mapping[str, Any]) -> None:
-    """Log flattened configuration values; longer ones are cut, the whole stands in config.yaml."""
-    mlflow.log_params({key: str(value)[:_PARAMETER_LIMIT] for key, value in flat.items()})
+    """Log flattened configuration values; longer ones are cut, the whole stands in config.yaml.
+
+    Those that `mlflow run` has logged already, such as `data_dir`, stay as the user gave them:
+    MLflow refuses to log a second value.
+    """
+    active = mlflow.active_run()
+    logged = set(mlflow.get_run(active.info.run_id).data.params) if active else set()
+    mlflow.log_params({k: str(v)[:_PARAMETER_LIMIT] for k, v in flat.items() if k not in logged})
 
 
 def log_epoch(epoch: int, figures: Mapping[str, float]) -> None:

@@ -234,13 +234,14 @@ def test_the_sample_has_both_classes_in_every_source() -> None:
 def csv(path: Path, content: str | bytes, **settings: Any) -> Messages:
     file = path / "messages.csv"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    given = {"text_column": "text", "label_column": "label", "labels": {"ham": "ham", "1": "spam"}}
-    return CsvSource(path=str(file), **(given | settings)).load()
+    columns = {"text_column": "text", "label_column": "label"}
+    labels: dict[str, Any] = {"ham_labels": ["ham"], "spam_labels": [1]}
+    return CsvSource(path=str(file), **(columns | labels | settings)).load()
 
 
 def test_rows_of_a_csv_file_are_kept_or_rejected_with_a_reason(tmp_path: Path) -> None:
     content = (
-        'label,text\nham,"hello, you"\n1,win now\nham,\n,no label\nmaybe,who knows\n'
+        'label,text\nham,"hello, you"\n1,win now\nham,\n,no label\nmaybe,who knows\nspam,it says\n'
         "ham,Same text!\n1,same text\nham,one,field too many\n"
     )
     messages = csv(tmp_path, content)
@@ -250,6 +251,7 @@ def test_rows_of_a_csv_file_are_kept_or_rejected_with_a_reason(tmp_path: Path) -
     assert reasons == {
         "text is empty": 1,
         "unknown label": 2,
+        "label is missing": 1,
         "the same text occurs with both labels": 2,
         "more fields than columns": 1,
     }
@@ -260,8 +262,7 @@ def test_rows_of_a_csv_file_are_kept_or_rejected_with_a_reason(tmp_path: Path) -
 def test_kaggles_variant_is_rejoined_at_its_commas(tmp_path: Path) -> None:
     content = "v1,v2,a,b\nham,one, two, three\nspam,caf\xe9 \xa3100,,\n".encode("latin-1")
     columns = {"text_column": "v2", "label_column": "v1", "overflow_columns": ["a", "b"]}
-    labels = {"labels": {"ham": "ham", "spam": "spam"}}
-    messages = csv(tmp_path, content, encoding="latin-1", **columns, **labels)
+    messages = csv(tmp_path, content, encoding="latin-1", spam_labels=["spam"], **columns)
     assert messages.frame["text"].tolist() == ["one, two, three", "caf\xe9 \xa3100"]
 
 
@@ -279,7 +280,7 @@ def test_groups_and_sources_come_from_their_columns(tmp_path: Path) -> None:
         ("text,label\n", {}, "both classes"),
         ("", {}, "cannot be read as CSV"),
         (b"text,label\ncaf\xe9,ham\n", {}, r"cannot be read as CSV in utf-8-sig"),
-        ("text,label\nhi,ham\n", {"labels": {"ham": "eggs"}}, r"data\.labels maps to \['eggs'\]"),
+        ("text,label\nhi,ham\n", {"ham_labels": ["1"]}, r"spam_labels both hold 1"),
         ("text,label\nhi,ham\n", {"encoding": "martian"}, "cannot be read as CSV in martian"),
     ],
 )
@@ -291,7 +292,7 @@ def test_unusable_csv_files_are_refused(
 
 
 def test_a_missing_csv_file_is_named(tmp_path: Path) -> None:
-    source = CsvSource(str(tmp_path / "none.csv"), "text", "label", {"0": "ham", "1": "spam"})
+    source = CsvSource(str(tmp_path / "none.csv"), "text", "label", ["ham"], ["spam"])
     with pytest.raises(UserError, match=r"none\.csv.*No such file"):
         source.load()
 

@@ -55,7 +55,9 @@ def run(cfg: DictConfig) -> float:
         tracking.log_errors_table(evaluation.misclassified(test))
 
         model = registry.log_model(fit.classifier, fit.linear_weights)
-        mlflow.log_metrics(metrics, model_id=model.model_id)
+        # At the last epoch's step: MLflow shows the value of the highest step, and `val_accuracy`
+        # is also logged per epoch, where it knows nothing of the threshold yet.
+        mlflow.log_metrics(metrics, step=len(fit.epochs), model_id=model.model_id)
         version = (
             registry.register(model.model_uri, tracking.data_tags(messages, split))
             if job.register

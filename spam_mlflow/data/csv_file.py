@@ -1,12 +1,12 @@
 """A CSV file of the user's own."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from spam_mlflow.data.messages import LABELS, Messages, validated
+from spam_mlflow.data.messages import Messages, validated
 from spam_mlflow.errors import UserError
 
 
@@ -18,14 +18,15 @@ class CsvSource:
     text_column, label_column: names in the header line.
     overflow_columns: columns that hold the rest of texts which were split at their commas.
     source_column, group_column: optional names; rows with equal groups are never split apart.
-    labels: the file's label values mapped to "ham" or "spam".
+    ham_labels, spam_labels: values of the label column that mean ham and spam, of any type.
     encoding, separator: how to read the file.
     """
 
     path: str
     text_column: str
     label_column: str
-    labels: Mapping[str, str]
+    ham_labels: Sequence[object]
+    spam_labels: Sequence[object]
     encoding: str = "utf-8-sig"
     separator: str = ","
     overflow_columns: Sequence[str] = ()
@@ -36,12 +37,12 @@ class CsvSource:
     def load(self) -> Messages:
         """Return the valid rows; the others are in `rejected`, malformed lines included.
 
-        Raises UserError for a missing, undecodable or empty file, absent columns, or labels
-        mapped to anything but ham and spam.
+        Raises UserError for a missing, undecodable or empty file, absent columns, or a label that
+        is to mean both ham and spam.
         """
-        unknown = sorted({str(label) for label in self.labels.values()} - set(LABELS))
-        if unknown:
-            raise UserError(f"data.labels maps to {unknown}; the labels are 'ham' and 'spam'")
+        both = sorted(set(map(str, self.ham_labels)) & set(map(str, self.spam_labels)))
+        if both:
+            raise UserError(f"data.ham_labels and data.spam_labels both hold {', '.join(both)}")
         table, malformed = self._read()
         self._require_columns(table)
         messages = validated(self._rows(table), name="csv")
@@ -90,9 +91,12 @@ class CsvSource:
         for column in self.overflow_columns:
             rest = table[column].fillna("")
             text = text.where(rest == "", text + self.separator + rest)
-        labels = {str(value): label for value, label in self.labels.items()}
-        raw_label = table[self.label_column].fillna("").str.strip()
-        rows = pd.DataFrame({"text": text, "label": raw_label.map(labels).fillna(raw_label)})
+        labels = {str(value): "ham" for value in self.ham_labels}
+        labels |= {str(value): "spam" for value in self.spam_labels}
+        given = table[self.label_column].fillna("").str.strip()
+        # Quoted, an unlisted value cannot pass for a label: not even "ham", if 0 is to mean that.
+        label = given.map(labels).fillna(given.map(repr).where(given != "", None))
+        rows = pd.DataFrame({"text": text, "label": label})
         rows["source"] = table[self.source_column] if self.source_column else "csv"
         rows["group"] = table[self.group_column] if self.group_column else ""
         return rows.fillna({"source": "", "group": ""})

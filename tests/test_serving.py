@@ -1,0 +1,140 @@
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pytest
+import requests
+from conftest import Trained, free_port, serve
+
+from spam_mlflow.classifier import Classifier
+
+HAM, SPAM = (
+    "Ok, see you at seven then",
+    "URGENT! You have won a \xa31000 prize, call 09061701461 now",
+)
+ODD = ["", " ", "\U0001f600\U0001f4b0", "\u05e9\u05dc\u05d5\u05dd \u202exyz", "a b " * 25_000]
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    url: str
+
+    def post(self, body: Any, content_type: str = "application/json") -> requests.Response:
+        data = body if isinstance(body, str | bytes) else json.dumps(body)
+        headers = {"Content-Type": content_type}
+        return requests.post(f"{self.url}/invocations", data=data, headers=headers, timeout=60)
+
+    def score(self, body: Any) -> list[dict[str, Any]]:
+        answer = self.post(body)
+        assert answer.status_code == 200, answer.text
+        return list(answer.json()["predictions"])
+
+
+@pytest.fixture(scope="module", params=["local", "uv"])
+def endpoint(
+    request: pytest.FixtureRequest, trained: Trained, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Endpoint]:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = [
+        *(str(Path(sys.executable).parent / "mlflow"), "models", "serve"),
+        *("-m", "models:/spam-classifier/1", "--env-manager", request.param),
+        *("--host", "127.0.0.1", "--port", str(port)),
+    ]
+    folder = tmp_path_factory.mktemp("serve")
+    # The model must bring its own code: the project is not on the path.
+    env = {**trained.project.env(), "PYTHONPATH": ""}
+    for _ in serve(command, folder, env, f"{url}/ping"):
+        yield Endpoint(url)
+
+
+def payloads(texts: list[str]) -> dict[str, Any]:
+    return {
+        "dataframe_split": {"dataframe_split": {"columns": ["text"], "data": [[t] for t in texts]}},
+        "dataframe_records": {"dataframe_records": [{"text": t} for t in texts]},
+        "inputs list": {"inputs": texts},
+        "inputs column": {"inputs": {"text": texts}},
+        "inputs records": {"inputs": [{"text": t} for t in texts]},
+        "instances list": {"instances": texts},
+        "instances records": {"instances": [{"text": t} for t in texts]},
+    }
+
+
+@pytest.mark.parametrize("texts", [[HAM, SPAM], [SPAM], [HAM, SPAM, *ODD]], ids=len)
+@pytest.mark.parametrize("form", payloads([]))
+def test_every_documented_payload_is_answered_alike(
+    endpoint: Endpoint, trained: Trained, form: str, texts: list[str]
+) -> None:
+    rows = endpoint.score(payloads(texts)[form])
+    classifier = Classifier.load(trained.artifacts / "keras")
+    expected = classifier.spam_probability(texts)
+    assert len(rows) == len(texts)
+    assert [set(row) for row in rows] == [{"label", "spam_probability", "ham_probability"}] * len(
+        rows
+    )
+    scores = [row["spam_probability"] for row in rows]
+    np.testing.assert_allclose(scores, expected, atol=1e-6)
+    np.testing.assert_allclose([row["ham_probability"] for row in rows], 1 - expected, atol=1e-6)
+    spam = np.array(scores) >= classifier.metadata.threshold
+    assert [row["label"] for row in rows] == np.where(spam, "spam", "ham").tolist()
+
+
+def test_the_examples_get_the_labels_a_person_would_give(endpoint: Endpoint) -> None:
+    assert [row["label"] for row in endpoint.score({"inputs": [HAM, SPAM]})] == ["ham", "spam"]
+
+
+def test_the_threshold_can_be_given(endpoint: Endpoint) -> None:
+    for threshold, label in ((0.0, "spam"), (1.0, "ham")):
+        rows = endpoint.score({"inputs": [HAM], "params": {"threshold": threshold}})
+        assert rows[0]["label"] == label
+
+
+BAD: dict[str, tuple[Any, str]] = {
+    "null": ({"dataframe_records": [{"text": HAM}, {"text": None}]}, "row 1 is null"),
+    "number": ({"dataframe_records": [{"text": 5}]}, "row 0 is int: 5"),
+    "boolean": ({"dataframe_records": [{"text": True}]}, "row 0 is bool: True"),
+    "object": ({"dataframe_records": [{"text": {"a": 1}}]}, "row 0 is dict"),
+    "null in inputs": ({"inputs": [HAM, None]}, "row 1 is null"),
+    "number in inputs": ({"inputs": [5]}, "row 0 is int: 5"),
+    "number in instances": ({"instances": [HAM, 5]}, "row 1 is int: 5"),
+    "null in a column": ({"inputs": {"text": [None]}}, "row 0 is null"),
+    "missing column": ({"dataframe_records": [{"body": HAM}]}, "text"),
+    "missing column, split": ({"dataframe_split": {"columns": ["x"], "data": [["y"]]}}, "text"),
+    "threshold": ({"inputs": [HAM], "params": {"threshold": 2}}, "threshold=2.0 must lie between"),
+    "threshold of text": ({"inputs": [HAM], "params": {"threshold": "x"}}, "threshold"),
+    "no known key": ({"texts": [HAM]}, "inputs"),
+    "not JSON": ("{nonsense", "JSON"),
+    "empty body": ("", "JSON"),
+    "list": ([HAM], "JSON"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_refused_with_a_reason(endpoint: Endpoint, name: str) -> None:
+    body, message = BAD[name]
+    answer = endpoint.post(body)
+    assert answer.status_code == 400, answer.text
+    assert message in answer.json()["message"]
+    assert "Traceback" not in answer.text
+    assert endpoint.score({"inputs": [HAM]})[0]["label"] == "ham"  # and the next one is served
+
+
+def test_an_unknown_content_type_is_refused(endpoint: Endpoint) -> None:
+    answer = endpoint.post("text\nhello\n", "text/plain")
+    assert answer.status_code == 415
+    assert "Traceback" not in answer.text
+
+
+def test_the_models_environment_is_small_and_pinned(trained: Trained) -> None:
+    uri = trained.project.client.get_model_version_download_uri("spam-classifier", "1")
+    model = mlflow.artifacts.download_artifacts(uri, tracking_uri=trained.project.store)
+    lines = Path(model, "requirements.txt").read_text().split()
+    names = [line.partition("==")[0] for line in lines]
+    assert sorted(names) == ["mlflow", "numpy", "pandas"]
+    assert all("==" in line for line in lines)
+    assert not [path for path in Path(model).rglob("*") if path.suffix in (".pkl", ".pickle")]
