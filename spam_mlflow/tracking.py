@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import re
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,6 +25,7 @@ REGISTERED_MODEL = "spam-classifier"
 _PROBE_SECONDS = 10
 _PARAMETER_LIMIT = 6000  # characters; MLflow's own limit
 _TAG_LIMIT = 5000  # characters, likewise
+_RANDOM_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")
 
 
 def connect() -> None:
@@ -87,6 +89,14 @@ def _choose_experiment() -> None:
         local = not os.environ.get("MLFLOW_TRACKING_URI")
         mlflow.create_experiment(EXPERIMENT, str(ROOT / "mlruns") if local else None)
     mlflow.set_experiment(EXPERIMENT)
+
+
+def name_run(name: str) -> None:
+    """Name the active run, unless the user has: MLflow's own names are like "gifted-crow-12"."""
+    active = mlflow.active_run()
+    given = mlflow.get_run(active.info.run_id).info.run_name if active else None
+    if given is None or _RANDOM_NAME.fullmatch(given):
+        mlflow.set_tag("mlflow.runName", name)
 
 
 def log_parameters(flat: Mapping[str, Any]) -> None:

@@ -24,12 +24,14 @@ def run(cfg: DictConfig) -> float | None:
             raise UserError(f"part={cfg.part!r} does not exist; valid: {', '.join(PARTS)}, all")
         model = registry.load_model(cfg.model_uri)
         messages = workspace.load_messages(cfg.data, folder)
+        title = f"{cfg.model_uri} on {messages.name}"
+        tracking.name_run(title)
         frame = _frame(cfg, messages)
 
         scores = model.spam_probability(list(frame["text"]))
         report = evaluation.report(frame, scores, model.thresholds, "test")
         reports.write_config(cfg, folder)
-        reports.write_figures(report, [], f"{cfg.model_uri} on {messages.name}", folder)
+        reports.write_figures(report, [], title, folder)
         tracking.log_folder(folder)
         tracking.log_errors_table(evaluation.misclassified(report))
         mlflow.log_metrics(report.metrics)

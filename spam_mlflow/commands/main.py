@@ -36,6 +36,8 @@ def run(cfg: DictConfig) -> float:
 
         messages = workspace.load_messages(cfg.data, folder)
         split = splitter.split(messages)
+        title = f"{architecture.name} on {messages.name}, split {split.name}"
+        tracking.name_run(title)
         tracking.log_data(messages, split)
 
         fit = training.fit(
@@ -44,7 +46,6 @@ def run(cfg: DictConfig) -> float:
         validation, test = (_score(fit.classifier, split, part) for part in ("validation", "test"))
         metrics = validation.metrics | test.metrics | _speed(fit)
 
-        title = f"{architecture.name} on {messages.name}, split {split.name}"
         reports.write_config(cfg, folder)
         reports.write_split(split, folder)
         reports.write_figures(test, fit.epochs, title, folder)

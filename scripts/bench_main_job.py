@@ -1,0 +1,86 @@
+"""Time the main job from process start to exit, beside an empty project and TensorFlow's import.
+
+    python scripts/bench_main_job.py --data-dir FOLDER [--repeats 3]
+
+Every run gets a tracking store of its own. Times are wall-clock seconds; compare them within one
+run of this script only, and only where packages are compiled to bytecode.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from mlflow import MlflowClient
+
+ROOT = Path(__file__).resolve().parent.parent
+MLFLOW = Path(sys.executable).parent / "mlflow"
+RUN = (str(MLFLOW), "run", "--env-manager", "local", "--experiment-name", "spam-classifier")
+
+
+def seconds(command: list[str], folder: Path) -> float:
+    """Run `command` with a tracking store in `folder` and return its wall time in seconds."""
+    path = f"{MLFLOW.parent}{os.pathsep}{os.environ['PATH']}"
+    env = {**os.environ, "MLFLOW_TRACKING_URI": store(folder), "PATH": path}
+    start = time.perf_counter()
+    subprocess.run(command, cwd=folder, env=env, check=True, capture_output=True)
+    return time.perf_counter() - start
+
+
+def store(folder: Path) -> str:
+    """Return the URI of the tracking store in `folder`."""
+    return f"sqlite:///{folder / 'mlflow.db'}"
+
+
+def measure(data_dir: str) -> dict[str, float]:
+    """Return the seconds of each measured thing, once, in a fresh folder."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        empty = folder / "empty"
+        empty.mkdir()
+        (empty / "MLproject").write_text("entry_points: {main: {command: 'true'}}\n")
+        job = [*RUN, str(ROOT), "-P", "epochs=5", "-P", f"data_dir={data_dir}"]
+        figures = {
+            "main job": seconds(job, folder),
+            "empty mlflow run": seconds([*RUN, str(empty)], folder),
+            "import mlflow": seconds([sys.executable, "-c", "import mlflow"], folder),
+            "import tensorflow": seconds([sys.executable, "-c", "import tensorflow"], folder),
+        }
+        return figures | logged(folder)
+
+
+def logged(folder: Path) -> dict[str, float]:
+    """Return the training time and the test figures that the main job logged."""
+    client = MlflowClient(store(folder))
+    experiment = client.get_experiment_by_name("spam-classifier")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    metrics = next(run.data.metrics for run in runs if "fit_seconds" in run.data.metrics)
+    names = ("fit_seconds", "test_f1", "test_mcc", "test_ham_fpr", "test_recall_at_fpr_0_2pct")
+    return {name: metrics[name] for name in names}
+
+
+def main() -> None:
+    """Print the median and the range of every figure as a Markdown table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data-dir", required=True, help="folder with the UCI files")
+    parser.add_argument("--repeats", type=int, default=3)
+    arguments = parser.parse_args()
+    data_dir = str(Path(arguments.data_dir).resolve())
+    rounds = [measure(data_dir) for _ in range(arguments.repeats)]
+    print(f"| figure | median of {len(rounds)} | lowest | highest |\n|---|---|---|---|")
+    for name in rounds[0]:
+        values = [figures[name] for figures in rounds]
+        print(
+            f"| {name} | {statistics.median(values):.4g} | {min(values):.4g} | {max(values):.4g} |"
+        )
+
+
+if __name__ == "__main__":
+    main()
