@@ -88,10 +88,15 @@ def _requirements(linear: bool) -> list[str]:
     return [f"{package}=={importlib.metadata.version(package)}" for package in packages]
 
 
-def register(model_uri: str, tags: Mapping[str, str]) -> str:
-    """Register the logged model as a new version of spam-classifier and return its number."""
+def register(model_uri: str, tags: Mapping[str, str], description: str) -> str:
+    """Register the logged model as a new version of spam-classifier and return its number.
+
+    description: Markdown, shown on the version's page.
+    """
     with _quiet():
-        return str(mlflow.register_model(model_uri, REGISTERED_MODEL, tags=dict(tags)).version)
+        version = str(mlflow.register_model(model_uri, REGISTERED_MODEL, tags=dict(tags)).version)
+        mlflow.MlflowClient().update_model_version(REGISTERED_MODEL, version, description)
+    return version
 
 
 @contextlib.contextmanager

@@ -25,6 +25,7 @@ REGISTERED_MODEL = "spam-classifier"
 _PROBE_SECONDS = 10
 _PARAMETER_LIMIT = 6000  # characters; MLflow's own limit
 _TAG_LIMIT = 5000  # characters, likewise
+_KIND = "mlflow.experimentKind"
 _RANDOM_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")
 
 
@@ -68,6 +69,7 @@ def run() -> Iterator[mlflow.ActiveRun]:
         _choose_experiment()
     active = mlflow.start_run()
     try:
+        _show_training_first(active.info.experiment_id)
         yield active
     except KeyboardInterrupt:
         mlflow.end_run("KILLED")
@@ -91,12 +93,23 @@ def _choose_experiment() -> None:
     mlflow.set_experiment(EXPERIMENT)
 
 
+def _show_training_first(experiment_id: str) -> None:
+    """Have the UI open the experiment at its runs, not at the traces of a language model."""
+    if _KIND not in mlflow.get_experiment(experiment_id).tags:
+        mlflow.MlflowClient().set_experiment_tag(experiment_id, _KIND, "custom_model_development")
+
+
 def name_run(name: str) -> None:
     """Name the active run, unless the user has: MLflow's own names are like "gifted-crow-12"."""
     active = mlflow.active_run()
     given = mlflow.get_run(active.info.run_id).info.run_name if active else None
     if given is None or _RANDOM_NAME.fullmatch(given):
         mlflow.set_tag("mlflow.runName", name)
+
+
+def describe_run(markdown: str) -> None:
+    """Show `markdown` as the active run's description in the UI."""
+    mlflow.set_tag("mlflow.note.content", markdown[:_TAG_LIMIT])
 
 
 def log_parameters(flat: Mapping[str, Any]) -> None:
@@ -155,15 +168,15 @@ def data_tags(messages: "Messages", split: "Split | None" = None) -> dict[str, s
 def log_data(messages: "Messages", split: "Split") -> None:
     """Log digests, counts by part, source and label, and the three parts as dataset inputs."""
     mlflow.set_tags(data_tags(messages, split))
-    names = split.frame[["part", "source", "label"]].agg("__".join, axis=1)
-    mlflow.log_metrics(
-        {
-            "rows_read": len(messages.frame) + len(messages.rejected),
-            "rows_rejected": len(messages.rejected),
-            "rows_duplicate": split.duplicates,
-            **{f"rows__{name}": float(count) for name, count in names.value_counts().items()},
-        }
-    )
+    # Parameters, not metrics: as metrics each would get a chart of its own in the UI.
+    names = split.frame[["part", "source", "label"]].agg(".".join, axis=1)
+    counts = {
+        "read": len(messages.frame) + len(messages.rejected),
+        "rejected": len(messages.rejected),
+        "duplicate": split.duplicates,
+        **names.value_counts().to_dict(),
+    }
+    mlflow.log_params({f"rows.{name}": count for name, count in counts.items()})
     for part in ("train", "validation", "test"):
         _log_dataset(split.part(part), f"{messages.name}-{part}", part)
 

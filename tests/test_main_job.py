@@ -22,6 +22,7 @@ def test_the_run_is_finished_and_in_its_experiment(trained: Trained) -> None:
     experiment = trained.project.client.get_experiment(trained.run.info.experiment_id)
     assert trained.run.info.status == "FINISHED"
     assert experiment.name == "spam-classifier"
+    assert trained.run.info.run_name == "ngram_linear on sample"
 
 
 def test_nothing_is_printed_that_a_user_cannot_act_on(trained: Trained) -> None:
@@ -37,7 +38,7 @@ def test_every_figure_is_logged(trained: Trained) -> None:
     sources = ("", "__sample_sms", "__sample_comment")
     wanted = [f"{part}_{m}{s}" for part in ("test", "val") for m in METRICS for s in sources]
     assert not set(wanted) - set(logged)
-    assert {"fit_seconds", "train_messages_per_second", "rows_read", "rows_rejected"} <= set(logged)
+    assert {"fit_seconds", "train_messages_per_second"} <= set(logged)
     assert logged["test_f1"] > 0.8
 
 
@@ -63,8 +64,14 @@ def test_the_parts_are_logged_as_dataset_inputs(trained: Trained) -> None:
     inputs = trained.run.inputs.dataset_inputs
     contexts = {tag.value for entry in inputs for tag in entry.tags}
     assert contexts == {"train", "validation", "test"}
-    rows = {n: v for n, v in trained.run.data.metrics.items() if n.startswith("rows__")}
-    assert sum(rows.values()) == 2379 - trained.run.data.metrics["rows_duplicate"]
+
+
+def test_rows_are_counted_by_part_source_and_label(trained: Trained) -> None:
+    counts = {n: int(v) for n, v in trained.run.data.params.items() if n.startswith("rows.")}
+    assert counts.pop("rows.read") == 2379
+    assert counts.pop("rows.rejected") == 0
+    assert 2379 - counts.pop("rows.duplicate") == sum(counts.values())
+    assert len(counts) == 3 * 2 * 2
 
 
 def test_artifacts(trained: Trained) -> None:
@@ -113,8 +120,11 @@ def test_the_version_is_registered_with_its_provenance(trained: Trained) -> None
     assert version.tags["data.fallback"] == "false"
 
 
-def test_the_model_card_shows_the_logged_figures(trained: Trained) -> None:
+def test_the_model_card_is_shown_with_run_and_version(trained: Trained) -> None:
     card = (trained.artifacts / "model_card.md").read_text()
+    assert trained.run.data.tags["mlflow.note.content"] == card
+    version = trained.project.client.get_model_version("spam-classifier", "1")
+    assert version.description == card
     assert f"{trained.run.data.metrics['test_f1']:.4f}" in card
     assert "Synthetic sample" in card
 
@@ -211,15 +221,16 @@ def test_the_tutorial_preset_runs_on_its_own_data(project: Project, uci_dir: Pat
     assert done.returncode == 0, done.stderr
     run = project.last_run()
     assert (run.data.tags["split.name"], run.data.tags["split.leaky"]) == ("seed", "true")
-    assert run.data.metrics["rows_read"] == 7762
+    assert run.data.params["rows.read"] == "7762"
     assert run.data.metrics["val_accuracy"] == run.data.metrics["test_accuracy"]
 
 
 def test_the_default_model_reaches_its_quality_on_uci(project: Project, uci_dir: Path) -> None:
     done = project.run("main", f"data_dir={uci_dir}")
     assert done.returncode == 0, done.stderr
-    metrics = project.last_run().data.metrics
-    assert metrics["rows_read"] == 5574 + 1956
+    run = project.last_run()
+    metrics = run.data.metrics
+    assert run.data.params["rows.read"] == str(5574 + 1956)
     assert metrics["test_f1"] >= 0.94
     assert metrics["test_f1__uci_sms"] >= 0.93
     assert metrics["test_f1__uci_youtube"] >= 0.93

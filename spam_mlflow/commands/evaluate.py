@@ -35,7 +35,9 @@ def run(cfg: DictConfig) -> float | None:
         tracking.log_folder(folder)
         tracking.log_errors_table(evaluation.misclassified(report))
         mlflow.log_metrics(report.metrics)
-        logger.info("%s", reports.metrics_table(report.metrics, "test"))
+        table = reports.metrics_table(report.metrics, "test")
+        tracking.describe_run(table)
+        logger.info("%s", table)
         logger.info("Run %s: %s messages scored", active.info.run_id, f"{len(frame):,}")
     return report.metrics.get("test_f1")
 

@@ -36,7 +36,7 @@ def run(cfg: DictConfig) -> float:
 
         messages = workspace.load_messages(cfg.data, folder)
         split = splitter.split(messages)
-        title = f"{architecture.name} on {messages.name}, split {split.name}"
+        title = f"{architecture.name} on {messages.name}{' (leaky split)' if split.leaky else ''}"
         tracking.name_run(title)
         tracking.log_data(messages, split)
 
@@ -51,6 +51,7 @@ def run(cfg: DictConfig) -> float:
         reports.write_figures(test, fit.epochs, title, folder)
         card = model_card.write(fit.classifier.metadata, messages, split, metrics, settings.ham_fpr)
         (folder / "model_card.md").write_text(card, encoding="utf-8")
+        tracking.describe_run(card)
         fit.classifier.save(folder / "keras")
         tracking.log_folder(folder)
         tracking.log_errors_table(evaluation.misclassified(test))
@@ -59,11 +60,8 @@ def run(cfg: DictConfig) -> float:
         # At the last epoch's step: MLflow shows the value of the highest step, and `val_accuracy`
         # is also logged per epoch, where it knows nothing of the threshold yet.
         mlflow.log_metrics(metrics, step=len(fit.epochs), model_id=model.model_id)
-        version = (
-            registry.register(model.model_uri, tracking.data_tags(messages, split))
-            if job.register
-            else None
-        )
+        tags = tracking.data_tags(messages, split)
+        version = registry.register(model.model_uri, tags, card) if job.register else None
         _announce(metrics, active.info.run_id, version)
     return metrics["test_f1"]
 
