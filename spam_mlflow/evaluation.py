@@ -6,19 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from spam_mlflow.classifier import Thresholds
+
 _ECE_BINS = 15
-
-
-@dataclass(frozen=True)
-class Thresholds:
-    """Spam probabilities from which a message counts as spam, both chosen on validation.
-
-    chosen: the model's own.
-    low_fpr: for a ham false-positive rate of 0.2 %, at which recall is compared between models.
-    """
-
-    chosen: float
-    low_fpr: float
 
 
 def metrics(

@@ -16,7 +16,7 @@ Labels short English texts (SMS, comments) as ham or spam, with a probability.
 
 ## Use
 Input: one text. Output: `label`, `spam_probability`, `ham_probability`. A text is labelled spam
-from a probability of {threshold:.4f}, chosen on the validation part{rate}.
+from a probability of {threshold:.4f}, chosen on messages held out from training{rate}.
 
 ## Data
 {data}
@@ -24,7 +24,7 @@ from a probability of {threshold:.4f}, chosen on the validation part{rate}.
 {counts}
 
 ## Figures on the test part
-{warning}The test part was scored once, after every choice was made on the validation part.
+{warning}The test part was scored once, after every choice was made on other messages.
 
 {metrics}
 
@@ -45,7 +45,7 @@ def write(
     """Return the model card as Markdown.
 
     metrics: the run's figures; those that start with "test_" are shown.
-    ham_fpr: share of validation ham that the threshold was allowed to call spam.
+    ham_fpr: share of held-out ham that the threshold was allowed to call spam.
     """
     sizes = split.frame.groupby(["source", "label", "part"]).size().unstack(fill_value=0)
     header = "| source | label | " + " | ".join(sizes.columns) + " |"
@@ -56,7 +56,7 @@ def write(
     return _TEMPLATE.format(
         architecture=metadata.architecture,
         threshold=metadata.threshold,
-        rate="" if ham_fpr is None else f" so that at most {ham_fpr:.1%} of its ham lies above",
+        rate="" if ham_fpr is None else f" so that at most {ham_fpr:.1%} of their ham lies above",
         data=_describe_data(messages, split),
         counts="\n".join([header, "|---" * (len(sizes.columns) + 2) + "|", *rows]),
         warning=_warning(messages, split),

@@ -20,9 +20,8 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import AnyType
 
 from spam_mlflow import scoring
-from spam_mlflow.classifier import METADATA_FILE, Classifier, Metadata
+from spam_mlflow.classifier import METADATA_FILE, Classifier, Metadata, Thresholds
 from spam_mlflow.errors import UserError
-from spam_mlflow.evaluation import Thresholds
 from spam_mlflow.scoring import CLASSIFIER
 from spam_mlflow.tracking import REGISTERED_MODEL
 
@@ -41,6 +40,7 @@ _SERVED_CODE = (
     "scoring.py",
     "text.py",
     "vectorizers/__init__.py",
+    "vectorizers/character_ngrams.py",
     "vectorizers/ngram.py",
     "vectorizers/sequence.py",
 )
@@ -84,7 +84,9 @@ def signature(threshold: float) -> ModelSignature:
 
 
 def _requirements(linear: bool) -> list[str]:
-    packages = ["mlflow", "numpy", "pandas"] + ([] if linear else ["keras", "tensorflow"])
+    packages = ["confusable-homoglyphs", "mlflow", "numpy", "pandas"] + (
+        [] if linear else ["keras", "tensorflow"]
+    )
     return [f"{package}=={importlib.metadata.version(package)}" for package in packages]
 
 
@@ -144,5 +146,4 @@ def load_model(model_uri: str) -> ServedModel:
             f"model_uri={model_uri!r} is not a model of this project "
             f"({str(error).splitlines()[0]}); try models:/{REGISTERED_MODEL}/1"
         ) from error
-    thresholds = Thresholds(metadata.threshold, metadata.threshold_at_fpr_0_2pct)
-    return ServedModel(model.predict, thresholds)
+    return ServedModel(model.predict, metadata.thresholds)

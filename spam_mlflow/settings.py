@@ -18,6 +18,8 @@ class TrainSettings:
     class_weight: Literal["none", "balanced"]
     early_stopping: Annotated[int, Field(ge=0)]
     best_weights: bool
+    disguised: Annotated[float, Field(ge=0, le=1)]
+    padded: Annotated[float, Field(ge=0, le=1)]
     ham_fpr: Share | None
     deterministic: bool
 

@@ -5,7 +5,8 @@ character 5-grams), then deal whole groups to the parts, stratified by label and
 """
 
 import hashlib
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -114,7 +115,26 @@ class SeedSplitter:
             test.assign(part="validation"),
             test.assign(part="test"),
         ]
-        return Split(pd.concat(parts, ignore_index=True), name="seed", leaky=True, duplicates=0)
+        frame = pd.concat(parts, ignore_index=True)
+        return Split(frame.assign(group=frame.index), name="seed", leaky=True, duplicates=0)
+
+
+def cross_validation(
+    frame: pd.DataFrame, folds: int, validation: float, seed: int
+) -> Iterator[Split]:
+    """Yield one leak-free split for each fold, which is its test part; groups whole, stratified.
+
+    frame: as `deduplicated` returns it.
+    validation: share of the other groups that becomes the validation part.
+    """
+    fold = deal_groups(frame, folds, seed)
+    for number in range(folds):
+        remaining = _strata(frame[fold != number])
+        _, held_out = _deal(remaining, validation, seed)
+        part = pd.Series("train", index=frame.index)
+        part[frame["group"].isin(held_out.index)] = "validation"
+        part[fold == number] = "test"
+        yield Split(frame.assign(part=part), name=f"fold {number}", leaky=False, duplicates=0)
 
 
 def deduplicated(frame: pd.DataFrame, jaccard: float) -> pd.DataFrame:
@@ -180,6 +200,24 @@ def near_duplicates(keys: Sequence[str], jaccard: float) -> tuple[np.ndarray, np
     )
     similar = shared >= jaccard * (sizes[left] + sizes[right] - shared)
     return left[similar], right[similar]
+
+
+def deal_groups(frame: pd.DataFrame, folds: int, seed: int) -> np.ndarray:
+    """Return a fold number from 0 for each row, shape (rows,): groups whole, sizes about equal.
+
+    Folds are stratified by label and source. frame: with the column `group`.
+    """
+    from sklearn.model_selection import StratifiedKFold
+
+    strata = _strata(frame)
+    dealt = pd.Series(0, index=strata.index)
+    if folds > 1:
+        dealer = StratifiedKFold(folds, shuffle=True, random_state=seed)
+        with warnings.catch_warnings():  # a stratum smaller than the folds is no mistake
+            warnings.simplefilter("ignore", UserWarning)
+            for number, (_, chosen) in enumerate(dealer.split(strata, strata)):
+                dealt.iloc[chosen] = number
+    return frame["group"].map(dealt).to_numpy()
 
 
 def _strata(frame: pd.DataFrame) -> pd.Series:

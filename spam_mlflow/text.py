@@ -1,10 +1,11 @@
 """Text normalisation, shared by training, splitting and serving."""
 
+import functools
 import html
 import re
 import unicodedata
 
-NORMALISER_VERSION = "1"
+NORMALISER_VERSION = "2"
 """Recorded with every model, which must only see texts normalised as it learnt them."""
 
 # Zero-width and bidirectional controls, the byte-order mark, soft hyphen and variation selectors:
@@ -13,15 +14,54 @@ NORMALISER_VERSION = "1"
 _INVISIBLE = re.compile("[\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufe00-\ufe0f\ufeff]")
 _DIGITS = re.compile(r"\d+")
 _PUNCTUATION_OR_SPACE = re.compile(r"[\W_]+")
+_WIDE_GAP = re.compile(r"\s{2,}")
+_LETTER = r"[^\W\d_]"
+_SPACED_OUT = re.compile(r"(?<!\S)\S(?:\s+\S(?!\S)){3,}")
+_PUNCTUATED = re.compile(
+    rf"(?<!{_LETTER}){_LETTER}(?:([.\-_*|/~,]){_LETTER})(?:\1{_LETTER})+(?!{_LETTER})"
+)
+_LAST_LATIN = "\u024f"  # accented Latin letters stay: they are someone's language, not a disguise
+_LEET_TABLE = str.maketrans("4@31!05$7", "aaeiiosst")
+_LEET_WORD = re.compile(
+    rf"{_LETTER}[4@310$57]+{_LETTER}|{_LETTER}[4@310$57]{{1,2}}$|^[4@310$57]{{1,2}}{_LETTER}"
+)
+_HAS_LETTER = re.compile(_LETTER)
+_LEET_SHARE = 0.35  # of a text's words, from which it counts as written in leet; "b4" alone is not
+_EDGES = "!?.,;:\"'()"
+
+
+def decode(text: str) -> str:
+    """Return `text` with HTML entities decoded, in NFKC, without invisible characters."""
+    return _INVISIBLE.sub("", unicodedata.normalize("NFKC", html.unescape(text)))
 
 
 def normalise(text: str) -> str:
-    """Return `text` with entities decoded, in NFKC, without invisible characters.
+    """Return `text` decoded and with the usual disguises undone; runs of spaces become one.
 
-    Runs of spaces become one. Case stays, since capitals are evidence; models fold it themselves.
+    Undone are look-alike letters of other scripts, l e t t e r s spaced out, l.e.t.t.e.r.s joined
+    by punctuation, and texts written in l337 throughout. Case stays, since capitals are evidence;
+    models fold it themselves.
     """
-    decoded = unicodedata.normalize("NFKC", html.unescape(text))
-    return " ".join(_INVISIBLE.sub("", decoded).split())
+    plain = decode(text)
+    if not plain.isascii():
+        plain = plain.translate(_look_alikes())
+    plain = _SPACED_OUT.sub(_join_letters, plain)
+    plain = _PUNCTUATED.sub(lambda found: found[0].replace(found[1], ""), plain)
+    return _without_leet(plain.split())
+
+
+def skeleton(chunk: str) -> str:
+    """Return the letters of a normalised chunk: folded, unaccented, digits as 0 or as leet letters.
+
+    What is left is the same however case, accents, punctuation and leet are played with.
+    """
+    bare = chunk.casefold().strip(_EDGES)
+    if _HAS_LETTER.search(bare):
+        bare = bare.translate(_LEET_TABLE)
+    if not bare.isascii():
+        parts = unicodedata.normalize("NFKD", bare)
+        bare = "".join(part for part in parts if not unicodedata.combining(part))
+    return _DIGITS.sub("0", _PUNCTUATION_OR_SPACE.sub("", bare))
 
 
 def duplicate_key(text: str) -> str:
@@ -30,6 +70,35 @@ def duplicate_key(text: str) -> str:
     A text without a single letter or digit (an emoji, say) is its own key, so that such texts
     are not all taken for one another.
     """
-    normal = normalise(text).casefold()
+    normal = " ".join(decode(text).split()).casefold()
     key = _PUNCTUATION_OR_SPACE.sub(" ", _DIGITS.sub("0", normal)).strip()
     return key or normal
+
+
+def _join_letters(found: re.Match[str]) -> str:
+    """Join single characters; wider gaps between them are what is left of the spaces."""
+    return " ".join("".join(word.split()) for word in _WIDE_GAP.split(found[0]))
+
+
+def _without_leet(words: list[str]) -> str:
+    candidates = [word for word in words if len(word) > 1 and _HAS_LETTER.search(word)]
+    leet = sum(bool(_LEET_WORD.search(word)) for word in candidates)
+    if leet >= 2 and len(candidates) >= 3 and leet >= _LEET_SHARE * len(candidates):
+        words = [w.translate(_LEET_TABLE) if _HAS_LETTER.search(w) else w for w in words]
+    return " ".join(words)
+
+
+@functools.cache
+def _look_alikes() -> dict[int, str]:
+    """Return the ASCII letter or digit that each character of another script looks like.
+
+    Source: Unicode's confusables (UTS #39), as packaged in confusable_homoglyphs.
+    """
+    from confusable_homoglyphs.confusables import confusables_data
+
+    table = {}
+    for character, alikes in confusables_data.items():
+        plain = [alike["c"] for alike in alikes if alike["c"].isascii() and alike["c"].isalnum()]
+        if len(character) == 1 and character > _LAST_LATIN and character.isalnum() and plain:
+            table[ord(character)] = plain[0]
+    return {code: plain for code, plain in table.items() if len(plain) == 1}

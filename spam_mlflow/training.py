@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from spam_mlflow import keras_backend
+from spam_mlflow import augmentation, keras_backend
 from spam_mlflow.classifier import Classifier, Metadata
 from spam_mlflow.errors import UserError
 from spam_mlflow.models import Architecture
 from spam_mlflow.settings import TrainSettings
-from spam_mlflow.split import Split
+from spam_mlflow.split import Split, deal_groups
 
 EpochListener = Callable[[int, Mapping[str, float]], None]
 """Called after each epoch with its number from 0 and its figures by name."""
@@ -26,13 +26,16 @@ LOW_FPR = 0.002  # the ham false-positive rate at which recall is compared betwe
 class Fit:
     """What training gave.
 
+    validation_scores: spam probability of each row of the validation part, shape (rows,), from
+        weights that never saw it.
     epochs: loss, accuracy, val_loss and val_accuracy of each epoch.
     seconds: wall time from raw texts to trained weights, vocabulary included.
-    messages_per_second: training messages times epochs, per second of that time.
+    messages_per_second: messages learnt from, times epochs, per second of that time.
     """
 
     classifier: Classifier
     linear_weights: dict[str, np.ndarray] | None
+    validation_scores: np.ndarray
     epochs: list[dict[str, float]]
     seconds: float
     messages_per_second: float
@@ -48,26 +51,43 @@ def fit(
 ) -> Fit:
     """Fit `architecture` on the split's training part, then calibrate and choose the thresholds.
 
-    Raises UserError where the loss becomes NaN or infinite.
+    A cross-fitted architecture learns from the validation part, too; what is chosen on scores is
+    then chosen on those that each row gets from weights that never saw it.
+
+    Raises UserError where the loss becomes NaN or infinite, and for a cross-fitted architecture on
+    a leaky split.
     """
     keras_backend.seed_everything(seed, settings.deterministic)
-    train, validation = split.part("train"), split.part("validation")
+    rows = _learning_rows(split, architecture.folds, seed)
     start = time.perf_counter()
+    copies = augmentation.copies(rows, settings.disguised, settings.padded, seed)
+    learnt = pd.concat([rows, copies])
     vectorizer = architecture.vectorizer()
-    vectorizer.fit(list(train["text"]))
-    inputs, held_out = (vectorizer.transform(list(part["text"])) for part in (train, validation))
-    steps = settings.epochs * -(-len(train) // settings.batch_size)
+    inputs = vectorizer.fit_transform(list(learnt["text"]))
+    held_out = rows if architecture.folds else split.part("validation").assign(fold=0)
+    validation = held_out[held_out["fold"] == 0]
+    held_out_inputs = (
+        inputs[: len(rows)] if architecture.folds else vectorizer.transform(list(held_out["text"]))
+    )
+    steps = settings.epochs * -(-len(learnt) // settings.batch_size)
     network = architecture.build(vectorizer, settings.learning_rate, steps)
-    validation_data = (held_out, spam_column(validation))
-    epochs = _fit_network(network, inputs, spam_column(train), validation_data, settings, on_epoch)
+    targets = architecture.targets(spam(learnt), learnt["fold"].to_numpy())
+    weights = _row_weights(settings, spam(learnt))
+    epochs = _fit_network(
+        network,
+        architecture.batches(inputs, targets, weights, settings.batch_size, seed),
+        (held_out_inputs[: len(validation)], architecture.held_out_targets(spam(validation))),
+        settings,
+        on_epoch,
+    )
     seconds = time.perf_counter() - start
-    spam = spam_column(validation)[:, 0]
-    calibrated = architecture.calibrated(network, held_out, spam)
-    scores = np.asarray(calibrated.predict(held_out, batch_size=1024, verbose=0))[:, 1]
+    calibrated, scores = architecture.calibrated(
+        network, held_out_inputs, spam(held_out), held_out["fold"].to_numpy()
+    )
     metadata = Metadata(
         architecture=architecture.name,
-        threshold=threshold_at_fpr(scores, spam, settings.ham_fpr),
-        threshold_at_fpr_0_2pct=threshold_at_fpr(scores, spam, LOW_FPR),
+        threshold=threshold_at_fpr(scores, spam(held_out), settings.ham_fpr),
+        threshold_at_fpr_0_2pct=threshold_at_fpr(scores, spam(held_out), LOW_FPR),
         max_words=vectorizer.max_words,
         max_sequence=vectorizer.max_sequence,
         data_digest=data_digest,
@@ -75,15 +95,35 @@ def fit(
     return Fit(
         classifier=Classifier(vectorizer, calibrated, metadata),
         linear_weights=architecture.linear_weights(calibrated),
+        validation_scores=scores[: len(validation)],
         epochs=epochs,
         seconds=seconds,
-        messages_per_second=len(train) * len(epochs) / seconds,
+        messages_per_second=len(learnt) * len(epochs) / seconds,
     )
 
 
-def spam_column(part: pd.DataFrame) -> np.ndarray:
-    """Return 1 for spam and 0 for ham, shape (rows, 1), float32."""
-    return (part["label"] == "spam").to_numpy(dtype=np.float32)[:, None]
+def _learning_rows(split: Split, folds: int, seed: int) -> pd.DataFrame:
+    """Return the rows to learn from, with their `fold`: 0 is the validation part and comes first.
+
+    Without `folds`, these are the training part alone, all in fold 1. With them, the training part
+    is dealt to the folds from 1 to `folds` - 1, groups whole.
+    """
+    train, validation = split.part("train"), split.part("validation")
+    if not folds:
+        return train.assign(fold=1)
+    if split.leaky:
+        raise UserError(
+            f"split={split.name} scores its validation part as test part, too, so a model that "
+            "also learns from that part cannot be tried on it; choose split=grouped or another "
+            "model"
+        )
+    train = train.assign(fold=deal_groups(train, folds - 1, seed) + 1)
+    return pd.concat([validation.assign(fold=0), train], ignore_index=True)
+
+
+def spam(part: pd.DataFrame) -> np.ndarray:
+    """Return 1 for spam and 0 for ham, shape (rows,), float32."""
+    return (part["label"] == "spam").to_numpy(dtype=np.float32)
 
 
 def threshold_at_fpr(scores: np.ndarray, spam: np.ndarray, ham_fpr: float | None) -> float:
@@ -102,9 +142,8 @@ def threshold_at_fpr(scores: np.ndarray, spam: np.ndarray, ham_fpr: float | None
 
 def _fit_network(
     network: Any,
-    inputs: Any,
-    spam: np.ndarray,
-    validation_data: tuple[Any, np.ndarray],
+    learnt: Mapping[str, Any],
+    validation: tuple[Any, np.ndarray],
     settings: TrainSettings,
     on_epoch: EpochListener,
 ) -> list[dict[str, float]]:
@@ -118,12 +157,10 @@ def _fit_network(
         on_epoch(epoch, figures)
 
     network.fit(
-        inputs,
-        spam,
-        validation_data=validation_data,
+        **learnt,
+        validation_data=validation,
+        validation_batch_size=1024,
         epochs=settings.epochs,
-        batch_size=settings.batch_size,
-        class_weight=_class_weight(settings, spam),
         callbacks=_callbacks(settings, record),
         verbose=1 if sys.stdout.isatty() else 2,
     )
@@ -142,11 +179,12 @@ def _callbacks(settings: TrainSettings, record: EpochListener) -> list[Any]:
     return chosen
 
 
-def _class_weight(settings: TrainSettings, spam: np.ndarray) -> dict[int, float] | None:
+def _row_weights(settings: TrainSettings, spam: np.ndarray) -> np.ndarray:
+    """Return the weight of each row in the loss, shape (rows,)."""
     if settings.class_weight == "none":
-        return None
+        return np.ones(len(spam), dtype=np.float32)
     share = float(spam.mean())
-    return {0: 0.5 / (1 - share), 1: 0.5 / share}
+    return np.where(spam == 1, 0.5 / share, 0.5 / (1 - share))
 
 
 def _require_finite(figures: Mapping[str, float], epoch: int, learning_rate: float) -> None:

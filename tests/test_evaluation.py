@@ -4,7 +4,8 @@ import pytest
 from sklearn import metrics as sk
 
 from spam_mlflow import evaluation
-from spam_mlflow.evaluation import Thresholds, expected_calibration_error
+from spam_mlflow.classifier import Thresholds
+from spam_mlflow.evaluation import expected_calibration_error
 
 
 def frame(labels: str, sources: str | None = None) -> pd.DataFrame:

@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT
+from scipy.stats import rankdata
+from sklearn.metrics import roc_auc_score
 
 from spam_mlflow import scoring, training, wiring
 from spam_mlflow.classifier import METADATA_FILE, Classifier
@@ -16,7 +18,7 @@ from spam_mlflow.errors import UserError
 from spam_mlflow.models import Architecture
 from spam_mlflow.scoring import KerasScorer, LinearScorer
 from spam_mlflow.settings import TrainSettings
-from spam_mlflow.split import GroupedSplitter, Split
+from spam_mlflow.split import GroupedSplitter, SeedSplitter, Split
 
 TEXTS = ["", "Ok", "WIN a \xa31000 prize now!!! call 09061701461", "\U0001f600", "see you at 7"]
 SMALL_LSTM = ("model=seed_lstm", "model.units=4", "model.embedding=4", "model.max_sequence=20")
@@ -36,7 +38,17 @@ def fit(split: Split, *overrides: str, seed: int = 0) -> training.Fit:
     return training.fit(architecture, split, settings, seed, "digest", lambda *_: None)
 
 
-@pytest.fixture(scope="module", params=[("model=ngram_linear",), SMALL_LSTM])
+def margins(fitted: training.Fit, texts: list[str]) -> np.ndarray:
+    """The linear model's scores before calibration, shape (texts,)."""
+    kernel, bias = fitted.classifier.network.get_layer("margin").get_weights()
+    rows = fitted.classifier.vectorizer.transform(texts)
+    return (rows @ kernel + bias)[:, 0]
+
+
+@pytest.fixture(
+    scope="module",
+    params=[("model=ngram_linear",), SMALL_LSTM, ("model=cnn",), ("model=bilstm", "model.units=4")],
+)
 def fitted(request: pytest.FixtureRequest, split: Split) -> training.Fit:
     return fit(split, "train.epochs=2", *request.param)
 
@@ -68,7 +80,7 @@ def test_the_scorer_agrees_with_keras_on_every_message(
     scoring.export(fitted.classifier, fitted.linear_weights, tmp_path)
     scorer = scoring.load(tmp_path)
     assert isinstance(scorer, KerasScorer if fitted.linear_weights is None else LinearScorer)
-    texts = split.frame["text"].tolist() + TEXTS
+    texts = split.part("test")["text"].tolist() + TEXTS
     expected = fitted.classifier.spam_probability(texts)
     np.testing.assert_allclose(scorer.spam_probability(texts), expected, atol=1e-5)
     assert scorer.threshold == fitted.classifier.metadata.threshold
@@ -94,12 +106,18 @@ def test_equal_seeds_give_equal_weights_and_others_do_not(split: Split) -> None:
     assert np.abs(first - other).max() > 0
 
 
-def test_the_vocabulary_comes_from_the_training_part_alone(split: Split) -> None:
+@pytest.mark.parametrize(
+    ("overrides", "parts"),
+    [(["model=ngram_linear"], ["train", "validation"]), (["model=cnn"], ["train"])],
+)
+def test_the_vocabulary_comes_from_the_parts_learnt_from_alone(
+    split: Split, overrides: list[str], parts: list[str]
+) -> None:
     marked = split.frame.copy()
-    held_out = marked["part"] != "train"
+    held_out = ~marked["part"].isin(parts)
     marked.loc[held_out, "text"] += " zyzzyvaword"
-    names = fit(Split(marked, "grouped", False, 0), "train.epochs=1").classifier.vectorizer
-    assert not any("zyzzyva" in name for name in names.to_dict()["document_frequencies"]["word"])
+    fitted = fit(Split(marked, "grouped", False, 0), "train.epochs=1", *overrides)
+    assert "zyzzyva" not in json.dumps(fitted.classifier.vectorizer.to_dict())
 
 
 def test_the_test_part_changes_nothing_in_training(split: Split) -> None:
@@ -111,6 +129,34 @@ def test_the_test_part_changes_nothing_in_training(split: Split) -> None:
     after = fit(Split(altered, "grouped", False, 0), "train.epochs=2").classifier
     np.testing.assert_array_equal(before.spam_probability(texts), after.spam_probability(texts))
     assert before.metadata.threshold == after.metadata.threshold
+
+
+def test_validation_scores_come_from_weights_that_never_saw_the_validation_labels(
+    split: Split,
+) -> None:
+    flipped = split.frame.copy()
+    validation = flipped["part"] == "validation"
+    names = {"ham": "spam", "spam": "ham"}
+    flipped.loc[validation, "label"] = flipped.loc[validation, "label"].map(names)
+    before, after = (
+        fit(part, "train.padded=0", "train.disguised=0")
+        for part in (split, Split(flipped, "grouped", False, 0))
+    )
+    truth = training.spam(split.part("validation"))
+    # With labels turned round, calibration turns the scores round; the order stays what it was.
+    order = abs(np.corrcoef(*(rankdata(f.validation_scores) for f in (before, after)))[0, 1])
+    assert order > 0.99
+    assert roc_auc_score(truth, before.validation_scores) > 0.95
+    texts = split.part("validation")["text"].tolist()
+    margin = [margins(f, texts) for f in (before, after)]
+    assert roc_auc_score(truth, margin[0]) > 0.99
+    assert roc_auc_score(truth, margin[1]) < 0.5  # the last head did learn from these rows
+
+
+def test_a_cross_fitted_model_refuses_the_leaky_split() -> None:
+    leaky = SeedSplitter(test=0.33, seed=42).split(SampleSource().load())
+    with pytest.raises(UserError, match="split=seed scores its validation part as test part"):
+        fit(leaky, "train.epochs=1")
 
 
 def test_training_stops_early_and_keeps_the_best_weights(split: Split) -> None:
@@ -133,10 +179,7 @@ def test_balanced_class_weights_raise_recall(split: Split) -> None:
     scores = {}
     for weight in ("none", "balanced"):
         fitted = fit(uneven, f"train.class_weight={weight}")
-        margin = fitted.classifier.network.get_layer("margin")
-        rows = fitted.classifier.vectorizer.transform(texts)
-        kernel, bias = margin.get_weights()
-        scores[weight] = float(np.mean(rows @ kernel + bias))
+        scores[weight] = float(np.mean(margins(fitted, texts)))
     assert scores["balanced"] > scores["none"]
 
 

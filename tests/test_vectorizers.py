@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pytest
@@ -6,8 +7,10 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from spam_mlflow import vectorizers
 from spam_mlflow.data.sample import SampleSource
+from spam_mlflow.errors import UserError
 from spam_mlflow.text import normalise
-from spam_mlflow.vectorizers.ngram import STYLE, NgramVectorizer, shape, style_figures
+from spam_mlflow.vectorizers import character_ngrams
+from spam_mlflow.vectorizers.ngram import BLOCKS, STYLE, NgramVectorizer, shape, style_figures
 from spam_mlflow.vectorizers.sequence import SequenceVectorizer
 
 ODD = ["", "   ", "\U0001f600", "\u05e9\u05dc\u05d5\u05dd", "a" * 100_000, "x " * 50_000]
@@ -19,7 +22,9 @@ def texts() -> list[str]:
 
 
 def ngrams(max_words: int = 0, min_count: int = 2) -> NgramVectorizer:
-    return NgramVectorizer(max_words, min_count, characters=(2, 5), style_weight=0.3)
+    return NgramVectorizer(
+        max_words, min_count, characters=(2, 5), skeleton=(3, 6), style_weight=0.3
+    )
 
 
 @pytest.mark.parametrize(
@@ -34,7 +39,7 @@ def test_blocks_equal_scikit_learns_tfidf(
 ) -> None:
     train, other = texts[::2], texts[1::2]
     ours = ngrams()
-    ours.fit(train)
+    ours.fit_transform(train)
     theirs = TfidfVectorizer(
         **reference, preprocessor=lambda t: normalise(t).casefold(), min_df=2, sublinear_tf=True
     )
@@ -49,7 +54,7 @@ def test_blocks_equal_scikit_learns_tfidf(
 
 def test_the_style_figures_come_last(texts: list[str]) -> None:
     vectorizer = ngrams()
-    vectorizer.fit(texts)
+    vectorizer.fit_transform(texts)
     tail = vectorizer.transform(texts[:5]).toarray()[:, -len(STYLE) :]
     expected = np.array([style_figures(normalise(text)) for text in texts[:5]]) * 0.3
     np.testing.assert_allclose(tail, expected, rtol=1e-6)
@@ -66,16 +71,75 @@ def test_shapes() -> None:
 
 def test_the_vocabulary_is_limited_to_the_most_frequent(texts: list[str]) -> None:
     vectorizer = ngrams(max_words=50)
-    vectorizer.fit(texts)
-    assert vectorizer.width == 3 * 50 + len(STYLE)
+    vectorizer.fit_transform(texts)
+    assert vectorizer.width == len(BLOCKS) * 50 + len(STYLE)
     assert "word:the" in vectorizer.feature_names
+
+
+def test_fitting_returns_the_rows_of_transform(texts: list[str]) -> None:
+    vectorizer = ngrams()
+    assert abs(vectorizer.fit_transform(texts) - vectorizer.transform(texts)).max() == 0
+
+
+def test_large_batches_are_read_in_pieces_to_the_same_rows(texts: list[str]) -> None:
+    vectorizer = ngrams()
+    once = vectorizer.fit_transform(texts)
+    many = ngrams().fit_transform(texts * 3)  # more than are read at once
+    assert many.shape[0] == 3 * len(texts) > 4096
+    again = vectorizer.transform(texts * 3)
+    assert abs(again[: len(texts)] - once).max() == 0
+    assert abs(again[-len(texts) :] - once).max() == 0
+
+
+def test_disguises_leave_the_skeleton_block_as_it_is(texts: list[str]) -> None:
+    vectorizer = ngrams()
+    vectorizer.fit_transform(texts)
+    at = [i for i, name in enumerate(vectorizer.feature_names) if name.startswith("skeleton:")]
+    rows = vectorizer.transform(
+        ["win a free prize", "WIN a fr-ee pri'ze!", "w i n a f r e e p r i z e"]
+    )
+    assert rows[0, at].nnz > 10
+    assert abs(rows[0, at] - rows[1, at]).max() == 0
+    assert abs(rows[0, at] - rows[2, at]).max() == 0
+
+
+@pytest.mark.parametrize(
+    "lengths", [{"characters": (5, 2)}, {"characters": (0, 3)}, {"skeleton": (3, 7)}], ids=str
+)
+def test_impossible_lengths_of_ngrams_are_refused(lengths: dict[str, tuple[int, int]]) -> None:
+    given = {"characters": (2, 5), "skeleton": (3, 6), **lengths}
+    with pytest.raises(UserError, match=r"must be two lengths"):
+        NgramVectorizer(0, 2, style_weight=0.3, **given)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 6])
+def test_character_ngrams_are_those_of_a_plain_loop(texts: list[str], length: int) -> None:
+    some = [f" {text} " for text in texts[:50]] + [
+        "",
+        " ",
+        "ab",
+        "a\x00b",
+        "\ud800x",
+        "5 €",
+        "你好",
+    ]
+    owners, keys = character_ngrams.find(some, length, length)
+    found = sorted(zip(owners.tolist(), character_ngrams.unpack(keys), strict=True))
+    expected = [
+        (owner, re.sub("[^\0-\u036f€]", "\ufffd", text[i : i + length]))
+        for owner, text in enumerate(some)
+        for i in range(len(text) - length + 1)
+        if " " not in text[i + 1 : i + length - 1] and "\0" not in text[i : i + length]
+    ]
+    assert found == sorted(expected)
+    np.testing.assert_array_equal(character_ngrams.pack(character_ngrams.unpack(keys)), keys)
 
 
 @pytest.mark.parametrize("vectorizer", [ngrams(), SequenceVectorizer(280, 40)])
 def test_a_stored_vectoriser_gives_the_same_rows(
     vectorizer: NgramVectorizer | SequenceVectorizer, texts: list[str]
 ) -> None:
-    vectorizer.fit(texts)
+    vectorizer.fit_transform(texts)
     stored = vectorizers.from_dict(json.loads(json.dumps(vectorizer.to_dict())))
     difference = stored.transform(texts + ODD) - vectorizer.transform(texts + ODD)
     assert abs(difference).max() == 0
@@ -85,7 +149,7 @@ def test_a_stored_vectoriser_gives_the_same_rows(
 def test_odd_texts_have_finite_rows_that_do_not_depend_on_their_neighbours(
     vectorizer: NgramVectorizer | SequenceVectorizer, texts: list[str]
 ) -> None:
-    vectorizer.fit(texts)
+    vectorizer.fit_transform(texts)
     together = vectorizer.transform(ODD)
     assert np.isfinite(together.sum())
     for row, text in enumerate(ODD):
@@ -103,5 +167,5 @@ def test_sequences_are_those_of_kerass_tokenizer(texts: list[str]) -> None:
     tokenizer.fit_on_texts(texts[::2])
     expected = pad_sequences(tokenizer.texts_to_sequences(texts + ODD), maxlen=280)
     ours = SequenceVectorizer(280, 280)
-    ours.fit(texts[::2])
+    ours.fit_transform(texts[::2])
     np.testing.assert_array_equal(ours.transform(texts + ODD), expected)

@@ -16,10 +16,7 @@ from spam_mlflow import (
     wiring,
     workspace,
 )
-from spam_mlflow.classifier import Classifier
-from spam_mlflow.evaluation import Report, Thresholds
 from spam_mlflow.settings import RunSettings, TrainSettings
-from spam_mlflow.split import Split
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +40,13 @@ def run(cfg: DictConfig) -> float:
         fit = training.fit(
             architecture, split, settings, job.seed, messages.digest, tracking.log_epoch
         )
-        validation, test = (_score(fit.classifier, split, part) for part in ("validation", "test"))
+        thresholds = fit.classifier.metadata.thresholds
+        validation = evaluation.report(
+            split.part("validation"), fit.validation_scores, thresholds, "val"
+        )
+        test_part = split.part("test")
+        scores = fit.classifier.spam_probability(list(test_part["text"]))
+        test = evaluation.report(test_part, scores, thresholds, "test")
         metrics = validation.metrics | test.metrics | _speed(fit)
 
         reports.write_config(cfg, folder)
@@ -64,15 +67,6 @@ def run(cfg: DictConfig) -> float:
         version = registry.register(model.model_uri, tags, card) if job.register else None
         _announce(metrics, active.info.run_id, version)
     return metrics["test_f1"]
-
-
-def _score(classifier: Classifier, split: Split, part: str) -> Report:
-    frame = split.part(part)
-    thresholds = Thresholds(
-        classifier.metadata.threshold, classifier.metadata.threshold_at_fpr_0_2pct
-    )
-    scores = classifier.spam_probability(list(frame["text"]))
-    return evaluation.report(frame, scores, thresholds, {"validation": "val", "test": "test"}[part])
 
 
 def _speed(fit: training.Fit) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """Model architectures behind one interface; built by Hydra from `conf/model/*.yaml`."""
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -11,29 +11,55 @@ if TYPE_CHECKING:
 
 
 class Architecture(Protocol):
-    """What a model is: its inputs, its network, and how scores become probabilities."""
+    """What a model is: its inputs, its network, and how scores become probabilities.
+
+    folds: above 0, the model is cross-fitted: it learns from train and validation part together,
+        and gives every row a score from weights that never saw the row's fold.
+    """
 
     name: str
     batch_size: int
     learning_rate: float
+
+    @property
+    def folds(self) -> int:
+        """Folds of the cross-fitting; 0 for none."""
+        ...
 
     def vectorizer(self) -> Vectorizer:
         """Return the vectoriser, not yet fitted."""
         ...
 
     def build(self, vectorizer: Vectorizer, learning_rate: float, steps: int) -> "keras.Model":
-        """Return the network compiled for training with labels of shape (rows, 1), spam 1.
+        """Return the network compiled for training with `targets`.
 
         steps: optimiser steps in the whole training, for schedules. The network reports `loss`
         and `accuracy`.
         """
         ...
 
-    def calibrated(self, network: "keras.Model", inputs: object, spam: np.ndarray) -> "keras.Model":
+    def targets(self, spam: np.ndarray, fold: np.ndarray) -> np.ndarray:
+        """Return what the network learns from rows of these labels (1: spam) and folds."""
+        ...
+
+    def held_out_targets(self, spam: np.ndarray) -> np.ndarray:
+        """Return what the network is validated with, each epoch, on rows of fold 0."""
+        ...
+
+    def batches(
+        self, inputs: Any, targets: np.ndarray, weights: np.ndarray, batch_size: int, seed: int
+    ) -> dict[str, Any]:
+        """Return the arguments of Keras's `fit` that deal the rows to learn from in batches."""
+        ...
+
+    def calibrated(
+        self, network: "keras.Model", inputs: Any, spam: np.ndarray, fold: np.ndarray
+    ) -> tuple["keras.Model", np.ndarray]:
         """Return the network that yields probabilities of shape (rows, 2): ham, spam.
 
-        inputs, spam: the validation part, for models whose scores need calibration; spam is of
-        shape (rows,), 1 for spam.
+        inputs, spam, fold: all rows if the model is cross-fitted, else the validation part; to
+        calibrate the scores with. Returned second are the rows' spam probabilities from weights
+        that never saw their fold, shape (rows,).
         """
         ...
 

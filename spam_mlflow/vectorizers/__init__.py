@@ -23,8 +23,8 @@ class Vectorizer(Protocol):
         """Most words of a text that count; None for no limit."""
         ...
 
-    def fit(self, texts: Sequence[str]) -> None:
-        """Learn the vocabulary from `texts`, which must all belong to the training part."""
+    def fit_transform(self, texts: Sequence[str]) -> Any:
+        """Learn the vocabulary from `texts`, none of the test part, and return their rows."""
         ...
 
     def transform(self, texts: Sequence[str]) -> Any:

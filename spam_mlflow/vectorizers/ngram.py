@@ -1,25 +1,28 @@
-"""TF-IDF over word n-grams, character n-grams and word shapes, plus a few style figures.
+"""TF-IDF over words, character n-grams, word shapes and the skeleton, plus a few style figures.
 
-Every feature but the word bigrams depends on one whitespace-separated chunk of text alone, so a
-chunk's features are looked up once and remembered: most chunks of a message have been seen before.
+The skeleton is the text's letters run together, so that disguises cannot get at its n-grams. Every
+feature but these and the word bigrams depends on one whitespace-separated chunk of text alone, so
+a chunk's features are looked up once and remembered: most chunks have been seen before.
 """
 
 import functools
 import itertools
 import math
 import re
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
-from spam_mlflow.text import normalise
+from spam_mlflow.errors import UserError
+from spam_mlflow.text import normalise, skeleton
+from spam_mlflow.vectorizers import character_ngrams
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-BLOCKS = ("word", "char", "shape")
+BLOCKS = ("word", "char", "shape", "skeleton")
 STYLE = (
     "characters",
     "words",
@@ -31,6 +34,7 @@ STYLE = (
     "currency",
     "long_number",
 )
+_CHARACTERS = ("char", "skeleton")
 
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 _LINK = re.compile(r"https?:|www\.|\.com\b|\.co\b|\.ly\b|\.net\b|\.org\b", re.IGNORECASE)
@@ -45,132 +49,165 @@ _TEXTS_AT_ONCE = 4096  # bounds memory for large batches
 
 
 class NgramVectorizer:
-    """Sparse rows: TF-IDF blocks `word`, `char` and `shape`, each of length 1, then style figures.
+    """Sparse rows: one TF-IDF block of length 1 for each of BLOCKS, then style figures.
 
     max_words: most features per block, the most frequent ones; 0 for no limit.
     min_count: training texts that must hold a feature for it to enter the vocabulary.
     characters: shortest and longest character n-gram, within a chunk padded with one space.
+    skeleton: shortest and longest n-gram of the skeleton, which runs on through the whole text.
     style_weight: factor on the style figures, which lie between 0 and about 1.
     """
 
     max_sequence: int | None = None
 
     def __init__(
-        self, max_words: int, min_count: int, characters: Sequence[int], style_weight: float
+        self,
+        max_words: int,
+        min_count: int,
+        characters: Sequence[int],
+        skeleton: Sequence[int],
+        style_weight: float,
     ) -> None:
-        """Take the settings; `fit` or `from_dict` supplies the vocabulary."""
+        """Take the settings; `fit_transform` or `from_dict` supplies the vocabulary.
+
+        Raises UserError for lengths of n-grams that cannot be.
+        """
         self.max_words, self.min_count = max_words, min_count
-        self.shortest, self.longest = characters
+        self.characters, self.skeleton = tuple(characters), tuple(skeleton)
         self.style_weight = style_weight
+        for name, lengths in (("characters", self.characters), ("skeleton", self.skeleton)):
+            if len(lengths) != 2 or not 1 <= lengths[0] <= lengths[1] <= character_ngrams.LONGEST:
+                raise UserError(
+                    f"model.{name}={list(lengths)} must be two lengths, the shorter one first, "
+                    f"from 1 to {character_ngrams.LONGEST}"
+                )
+        self._remembered = functools.lru_cache(_REMEMBERED_CHUNKS)(Chunk)
         self._set_vocabulary({block: {} for block in BLOCKS}, texts=0)
 
-    def fit(self, texts: Sequence[str]) -> None:
-        """Learn vocabulary and document frequencies from `texts`."""
-        counts: dict[str, Counter[str]] = {block: Counter() for block in BLOCKS}
-        for text in texts:
-            chunks = normalise(text).split()
-            grams = {block: set[str]() for block in BLOCKS}
-            for chunk in set(chunks):
-                for block, found in zip(BLOCKS, self._chunk_grams(chunk), strict=True):
-                    grams[block].update(found)
-            grams["word"].update(_bigrams(chunks))
-            for block in BLOCKS:
-                counts[block].update(grams[block])
-        kept = {block: self._select(counts[block]) for block in BLOCKS}
-        self._set_vocabulary(kept, len(texts))
+    def fit_transform(self, texts: Sequence[str]) -> "csr_matrix":
+        """Learn vocabulary and document frequencies from `texts` and return their rows."""
+        normal = [normalise(text) for text in texts]
+        counted = self._document_frequencies(normal)
+        self._set_vocabulary({b: self._select(b, counted[b]) for b in BLOCKS}, len(texts))
+        return self._matrix(normal)
 
-    def _select(self, counts: Counter[str]) -> dict[str, int]:
-        """Return the vocabulary of one block with its document frequencies, in a fixed order."""
-        ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-        frequent = [(gram, count) for gram, count in ranked if count >= self.min_count]
-        return dict(sorted(frequent[: self.max_words or None]))
+    def _document_frequencies(self, normal: Sequence[str]) -> dict[str, pd.Series]:
+        """Return, for each block, the number of texts that hold each gram, in a fixed order."""
+        found: dict[str, list[pd.Series]] = {block: [] for block in BLOCKS}
+        for start in range(0, max(len(normal), 1), _TEXTS_AT_ONCE):
+            some = normal[start : start + _TEXTS_AT_ONCE]
+            for block, (owners, grams) in self._grams(some).items():
+                numbers, distinct = pd.factorize(grams)
+                _, columns, _ = _occurrences(owners, numbers, len(distinct))
+                counts = np.bincount(columns, minlength=len(distinct))
+                found[block].append(pd.Series(counts, index=distinct))
+        return {block: pd.concat(parts).groupby(level=0).sum() for block, parts in found.items()}
+
+    def _select(self, block: str, counts: pd.Series) -> dict[str, int]:
+        """Return the vocabulary of one block: the most frequent grams and their frequencies."""
+        kept = counts[counts >= self.min_count]
+        if self.max_words:
+            frequent = np.argsort(-kept.to_numpy(), kind="stable")[: self.max_words]
+            kept = kept.iloc[np.sort(frequent)]
+        names = _names(block, kept.index.to_numpy())
+        return dict(zip(names, kept.tolist(), strict=True))
 
     def _set_vocabulary(self, frequencies: Mapping[str, Mapping[str, int]], texts: int) -> None:
         self.texts, self._frequencies = texts, frequencies
-        names = [(block, gram) for block in BLOCKS for gram in frequencies[block]]
-        index = {block: {} for block in BLOCKS}  # type: dict[str, dict[str, int]]
-        for position, (block, gram) in enumerate(names):
-            index[block][gram] = position
-        self._index = index
-        self._names = names
-        counts = np.array([frequencies[block][gram] for block, gram in names], dtype=np.float64)
+        sizes = [len(frequencies[block]) for block in BLOCKS]
+        self._starts = dict(zip(BLOCKS, np.cumsum([0, *sizes[:-1]]).tolist(), strict=True))
+        self._index = {block: pd.Index(_keys(block, list(frequencies[block]))) for block in BLOCKS}
+        counts = [count for block in BLOCKS for count in frequencies[block].values()]
         # The smoothed inverse document frequency of scikit-learn's TfidfTransformer.
-        self._idf = (np.log((1 + texts) / (1 + counts)) + 1).astype(np.float32)
-        self._block = np.array([BLOCKS.index(block) for block, _ in names], dtype=np.int64)
-        self._chunk_ids = functools.lru_cache(_REMEMBERED_CHUNKS)(self._look_up)
+        idf = np.log((1 + texts) / (1 + np.array(counts, dtype=np.float64))) + 1
+        self._idf = idf.astype(np.float32)
+        self._block = np.repeat(np.arange(len(BLOCKS)), sizes)
+
+    def _grams(self, normal: Sequence[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Return owners and keys of every gram in normalised texts, repeats included, by block."""
+        remembered = self._remembered
+        read = [
+            [remembered(p) if len(p) <= _REMEMBERED_LENGTH else Chunk(p) for p in text.split()]
+            for text in normal
+        ]
+        words = [[word for chunk in chunks for word in chunk.words] for chunks in read]
+        bigrams = [[f"{a} {b}" for a, b in itertools.pairwise(found)] for found in words]
+        folded = [
+            f" {' '.join(chunk.folded for chunk in chunks)} " if chunks else "" for chunks in read
+        ]
+        letters = ["".join(chunk.skeleton for chunk in chunks) for chunks in read]
+        return {
+            "word": _owned([[*one, *two] for one, two in zip(words, bigrams, strict=True)]),
+            "char": character_ngrams.find(folded, *self.characters),
+            "shape": _owned([[chunk.shape for chunk in chunks] for chunks in read]),
+            "skeleton": character_ngrams.find(letters, *self.skeleton),
+        }
 
     @property
     def width(self) -> int:
         """Number of columns."""
-        return len(self._names) + len(STYLE)
+        return len(self._idf) + len(STYLE)
 
     @property
     def feature_names(self) -> list[str]:
         """Name of each column, such as "word:call now", "char:fre" or "style:capitals"."""
-        return [f"{block}:{gram}" for block, gram in self._names] + [f"style:{s}" for s in STYLE]
+        grams = [f"{block}:{gram}" for block in BLOCKS for gram in self._frequencies[block]]
+        return grams + [f"style:{name}" for name in STYLE]
 
     def transform(self, texts: Sequence[str]) -> "csr_matrix":
         """Return a scipy CSR matrix of shape (texts, width), float32."""
-        from scipy.sparse import csr_matrix
-
-        rows, columns, values = self.coordinates(texts)
-        return csr_matrix((values, (rows, columns)), shape=(len(texts), self.width))
+        return self._matrix([normalise(text) for text in texts])
 
     def coordinates(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the non-zero entries as rows (int64), columns (int64) and values (float32)."""
+        """Return the non-zero entries: rows (int64, sorted), columns (int32), values (float32)."""
+        return self._entries([normalise(text) for text in texts])
+
+    def _matrix(self, normal: Sequence[str]) -> "csr_matrix":
+        from scipy.sparse import csr_matrix
+
+        rows, columns, values = self._entries(normal)
+        starts = np.searchsorted(rows, np.arange(len(normal) + 1))
+        return csr_matrix((values, columns, starts), shape=(len(normal), self.width))
+
+    def _entries(self, normal: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         parts = [
-            self._coordinates(texts[start : start + _TEXTS_AT_ONCE], start)
-            for start in range(0, max(len(texts), 1), _TEXTS_AT_ONCE)
+            self._some_entries(normal[start : start + _TEXTS_AT_ONCE], start)
+            for start in range(0, max(len(normal), 1), _TEXTS_AT_ONCE)
         ]
         rows, columns, values = zip(*parts, strict=True)
         return np.concatenate(rows), np.concatenate(columns), np.concatenate(values)
 
-    def _coordinates(
-        self, texts: Sequence[str], first: int
+    def _some_entries(
+        self, normal: Sequence[str], first: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        normal = [normalise(text) for text in texts]
-        ids = [self._text_ids(text) for text in normal]
-        owners = np.repeat(np.arange(len(ids)), [len(found) for found in ids])
-        width = max(len(self._names), 1)
-        flat = np.concatenate([*ids, np.zeros(0, dtype=np.int64)])
-        keys, counts = np.unique(owners * width + flat, return_counts=True)
-        rows, columns = np.divmod(keys, width)
+        found = []
+        for block, (owners, grams) in self._grams(normal).items():
+            numbers = self._index[block].get_indexer(grams)
+            known = numbers >= 0
+            found.append((owners[known], numbers[known] + self._starts[block]))
+        owners, columns = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        rows, columns, values = self._weigh(*_occurrences(owners, columns, self.width), normal)
+        return rows + first, columns, values
+
+    def _weigh(
+        self, rows: np.ndarray, columns: np.ndarray, counts: np.ndarray, normal: Sequence[str]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return TF-IDF weights of counted features, blocks of length 1, with style figures."""
         values = (1 + np.log(counts.astype(np.float32))) * self._idf[columns]
         slots = rows * len(BLOCKS) + self._block[columns]
         norms = np.sqrt(np.bincount(slots, values.astype(np.float64) ** 2))
-        values = (values / norms[slots]).astype(np.float32)
         style = np.array([style_figures(text) for text in normal], dtype=np.float32)
         style = style.reshape(len(normal), len(STYLE)) * np.float32(self.style_weight)
         style_rows, style_columns = np.nonzero(style)
+        rows = np.concatenate([rows, style_rows])
+        order = np.argsort(rows, kind="stable")
         return (
-            np.concatenate([rows, style_rows]) + first,
-            np.concatenate([columns, style_columns + len(self._names)]),
-            np.concatenate([values, style[style_rows, style_columns]]),
+            rows[order],
+            np.concatenate([columns, style_columns + len(self._idf)]).astype(np.int32)[order],
+            np.concatenate([values / norms[slots], style[style_rows, style_columns]]).astype(
+                np.float32
+            )[order],
         )
-
-    def _text_ids(self, text: str) -> np.ndarray:
-        """Return the column of every n-gram and shape in a normalised text, repeats included."""
-        chunks = text.split()
-        words = self._index["word"]
-        found = [words[gram] for gram in _bigrams(chunks) if gram in words]
-        known = [
-            self._chunk_ids(chunk) if len(chunk) <= _REMEMBERED_LENGTH else self._look_up(chunk)
-            for chunk in chunks
-        ]
-        return np.concatenate([np.array(found, dtype=np.int64), *known])
-
-    def _look_up(self, chunk: str) -> np.ndarray:
-        grams = zip(BLOCKS, self._chunk_grams(chunk), strict=True)
-        ids = [self._index[b][g] for b, found in grams for g in found if g in self._index[b]]
-        return np.array(ids, dtype=np.int64)
-
-    def _chunk_grams(self, chunk: str) -> tuple[list[str], list[str], list[str]]:
-        """Return a chunk's words, character n-grams and shape."""
-        folded = chunk.casefold()
-        padded = f" {folded} "
-        lengths = range(self.shortest, self.longest + 1)
-        grams = [padded[i : i + n] for n in lengths for i in range(len(padded) - n + 1)]
-        return _TOKEN.findall(folded), grams, [shape(chunk)]
 
     def to_dict(self) -> dict[str, Any]:
         """Return settings, vocabulary and document frequencies as JSON-ready data."""
@@ -178,7 +215,8 @@ class NgramVectorizer:
             "kind": "ngram",
             "max_words": self.max_words,
             "min_count": self.min_count,
-            "characters": [self.shortest, self.longest],
+            "characters": list(self.characters),
+            "skeleton": list(self.skeleton),
             "style_weight": self.style_weight,
             "texts": self.texts,
             "document_frequencies": self._frequencies,
@@ -187,15 +225,50 @@ class NgramVectorizer:
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> "NgramVectorizer":
         """Return the fitted vectoriser whose `to_dict` gave `state`."""
-        settings = ("max_words", "min_count", "characters", "style_weight")
+        settings = ("max_words", "min_count", "characters", "skeleton", "style_weight")
         vectorizer = cls(**{name: state[name] for name in settings})
         vectorizer._set_vocabulary(state["document_frequencies"], state["texts"])
         return vectorizer
 
 
-def _bigrams(chunks: Sequence[str]) -> Iterator[str]:
-    tokens = [token for chunk in chunks for token in _TOKEN.findall(chunk.casefold())]
-    return (f"{first} {second}" for first, second in itertools.pairwise(tokens))
+class Chunk:
+    """What a stretch of normalised text without spaces holds by itself."""
+
+    __slots__ = ("folded", "shape", "skeleton", "words")
+
+    def __init__(self, text: str) -> None:
+        """Read the chunk `text`."""
+        self.folded = text.casefold()
+        self.words = _TOKEN.findall(self.folded)
+        self.shape, self.skeleton = shape(text), skeleton(text)
+
+
+def _owned(grams: Sequence[Sequence[str]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the texts' positions and their grams, flat: int64 and object."""
+    owners = np.repeat(np.arange(len(grams)), [len(found) for found in grams])
+    flat = np.empty(len(owners), dtype=object)
+    flat[:] = list(itertools.chain.from_iterable(grams))
+    return owners, flat
+
+
+def _keys(block: str, grams: Sequence[str]) -> np.ndarray:
+    """Return what `grams` are looked up by: integers for character n-grams, else themselves."""
+    return character_ngrams.pack(grams) if block in _CHARACTERS else np.array(grams, dtype=object)
+
+
+def _names(block: str, keys: np.ndarray) -> list[str]:
+    return character_ngrams.unpack(keys) if block in _CHARACTERS else keys.tolist()
+
+
+def _occurrences(
+    owners: np.ndarray, columns: np.ndarray, width: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return rows, columns and counts of the distinct pairs; all int64.
+
+    width: above every column.
+    """
+    keys, counts = np.unique(owners * max(width, 1) + columns, return_counts=True)
+    return *np.divmod(keys, max(width, 1)), counts
 
 
 def shape(chunk: str) -> str:
@@ -215,7 +288,7 @@ def style_figures(text: str) -> list[float]:
         sum(map(str.isupper, text)) / (letters + 1),
         sum(map(str.isdigit, text)) / length,
         (len(text) - sum(map(str.isalnum, text)) - spaces) / length,
-        sum(character > "\x7f" for character in text) / length,
+        0.0 if text.isascii() else (len(text) - len(text.encode("ascii", "ignore"))) / length,
         float(bool(_LINK.search(text))),
         float(bool(_CURRENCY.search(text))),
         float(bool(_LONG_NUMBER.search(text))),

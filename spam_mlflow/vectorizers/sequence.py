@@ -20,15 +20,16 @@ class SequenceVectorizer:
     """
 
     def __init__(self, max_words: int, max_sequence: int) -> None:
-        """Take the settings; `fit` or `from_dict` supplies the vocabulary."""
+        """Take the settings; `fit_transform` or `from_dict` supplies the vocabulary."""
         self.max_words, self.max_sequence = max_words, max_sequence
         self.word_index: dict[str, int] = {}
 
-    def fit(self, texts: Sequence[str]) -> None:
+    def fit_transform(self, texts: Sequence[str]) -> np.ndarray:
         """Number the words of `texts` from 1 by falling frequency, ties by first occurrence."""
         counts = Counter(word for text in texts for word in _words(text))
         ranked = counts.most_common(self.max_words - 1)
         self.word_index = {word: rank for rank, (word, _) in enumerate(ranked, start=1)}
+        return self.transform(texts)
 
     def transform(self, texts: Sequence[str]) -> np.ndarray:
         """Return an int32 array of shape (texts, max_sequence)."""

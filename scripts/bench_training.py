@@ -1,0 +1,99 @@
+"""Time training: the default model beside the tutorial's LSTM and the SVM, and as data grows.
+
+    python scripts/bench_training.py --data-dir FOLDER [--scales 1 5 20] [--skip-lstm]
+
+All models are fitted on one fold of the benchmark of quality (scripts/bench_quality.py), vocabulary
+included, each in a process of its own. For growth, the fold's texts are drawn again and again with
+typos in every fifth word. Memory is the process's peak, TensorFlow's own 0.5 GB included. Compare
+figures within one run only.
+"""
+
+import argparse
+import json
+import random
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import bench_quality
+import pandas as pd
+
+from spam_mlflow import keras_backend, obfuscation, training
+from spam_mlflow.split import Split, cross_validation
+
+MODELS = ("SVM", "ngram_linear", "seed_lstm")
+
+
+def grown(split: Split, scale: int) -> Split:
+    """Return the split with `scale` times the training part, copies misspelt."""
+    rng = random.Random(0)
+    train = split.part("train")
+    copies = [train]
+    for number in range(1, scale):
+        texts = [obfuscation.typos(text, rng, 0.2) for text in train["text"]]
+        groups = train["group"] + number * (int(split.frame["group"].max()) + 1)
+        copies.append(train.assign(text=texts, group=groups))
+    rest = split.frame[split.frame["part"] != "train"]
+    return Split(pd.concat([*copies, rest], ignore_index=True), "grown", leaky=False, duplicates=0)
+
+
+def measure(data_dir: str, model: str, scale: int) -> dict[str, float]:
+    """Return rows learnt from, seconds of fitting and peak memory in MB, in this process."""
+    frame = bench_quality.load(data_dir)
+    split = grown(next(cross_validation(frame, 5, bench_quality.VALIDATION, seed=0)), scale)
+    learnt = split.frame[split.frame["part"] != "test"]
+    if model == "SVM":
+        start = time.perf_counter()
+        bench_quality.svm().fit(learnt["text"], training.spam(learnt))
+        seconds = time.perf_counter() - start
+    else:
+        keras_backend.load()
+        plain = ["train.disguised=0", "train.padded=0", "train.deterministic=false"]
+        overrides = plain if model in bench_quality.FEW else []
+        _, seconds = bench_quality.fit([f"model={model}", *overrides], split)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"rows": len(learnt), "seconds": seconds, "peak_mb": peak}
+
+
+def in_new_process(data_dir: str, model: str, scale: int) -> dict[str, float]:
+    """Return what `measure` gives in a process of its own."""
+    command = [sys.executable, __file__, "--data-dir", data_dir, "--one", model, str(scale)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return figures
+
+
+def main() -> None:
+    """Print both comparisons as Markdown."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data-dir", required=True, help="folder with the UCI files")
+    parser.add_argument("--scales", nargs="+", type=int, default=[1, 5, 20])
+    parser.add_argument("--skip-lstm", action="store_true", help="it takes 6 minutes")
+    parser.add_argument("--one", nargs=2, metavar=("MODEL", "SCALE"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    data_dir = str(Path(arguments.data_dir).resolve())
+    if arguments.one:
+        print(json.dumps(measure(data_dir, arguments.one[0], int(arguments.one[1]))))
+        return
+    print("| model | times the data | rows | fit, seconds | to the SVM's | peak memory, MB |")
+    print("|---|---|---|---|---|---|")
+    for scale in arguments.scales:
+        base = 0.0
+        for model in MODELS:
+            if model == "seed_lstm" and (arguments.skip_lstm or scale > 1):
+                continue
+            found = in_new_process(data_dir, model, scale)
+            base = found["seconds"] if model == "SVM" else base
+            print(
+                f"| {model} | {scale} | {found['rows']:,.0f} | {found['seconds']:.2f} | "
+                f"{found['seconds'] / base:.1f} | {found['peak_mb']:,.0f} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

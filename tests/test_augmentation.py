@@ -1,0 +1,65 @@
+import random
+import re
+
+import pandas as pd
+import pytest
+
+from spam_mlflow import augmentation, obfuscation
+from spam_mlflow.data.sample import SampleSource
+from spam_mlflow.text import normalise, skeleton
+
+TEXT = "Call now to claim your free prize of cash"
+
+
+@pytest.fixture(scope="module")
+def frame() -> pd.DataFrame:
+    return SampleSource().load().frame
+
+
+@pytest.mark.parametrize("name", obfuscation.ATTACKS)
+def test_every_attack_changes_the_text_as_far_as_it_is_told(name: str) -> None:
+    attack = obfuscation.ATTACKS[name]
+    assert attack(TEXT, random.Random(0), 1.0) != TEXT
+    untouched = attack(TEXT, random.Random(0), 0.0)
+    assert re.sub(r"\s+", " ", untouched) == TEXT
+
+
+@pytest.mark.parametrize(
+    "name", ["homoglyphs", "zero width", "spacing", "upper case", "lower case"]
+)
+def test_the_normaliser_sees_through_these_attacks(name: str) -> None:
+    disguised = obfuscation.ATTACKS[name](TEXT, random.Random(0), 1.0)
+    assert normalise(disguised).casefold() == TEXT.casefold()
+
+
+@pytest.mark.parametrize("name", ["run together", "mixed case", "punctuation"])
+def test_the_skeleton_survives_these_attacks(name: str) -> None:
+    disguised = obfuscation.ATTACKS[name](TEXT, random.Random(0), 1.0)
+    letters, expected = (
+        "".join(skeleton(word) for word in normalise(text).split()) for text in (disguised, TEXT)
+    )
+    assert letters == expected
+
+
+def test_copies_keep_label_and_row_and_come_in_the_shares_asked_for(frame: pd.DataFrame) -> None:
+    copies = augmentation.copies(frame, disguised=0.6, padded=0.3, seed=0)
+    assert len(copies) == pytest.approx(0.9 * len(frame), rel=0.1)
+    originals = frame.loc[copies.index]
+    assert (copies["label"].to_numpy() == originals["label"].to_numpy()).all()
+    assert (copies["text"].to_numpy() != originals["text"].to_numpy()).mean() > 0.8
+    assert augmentation.copies(frame, 0.0, 0.0, seed=0).empty
+
+
+def test_padding_uses_words_of_ham_alone(frame: pd.DataFrame) -> None:
+    ham = set(" ".join(frame.loc[frame["label"] == "ham", "text"]).split())
+    copies = augmentation.copies(frame, disguised=0.0, padded=1.0, seed=0)
+    originals = frame.loc[copies.index, "text"]
+    for copy, original in zip(copies["text"], originals, strict=True):
+        assert copy.startswith(original)
+        assert set(copy.removeprefix(original).split()) <= ham
+
+
+def test_equal_seeds_give_equal_copies(frame: pd.DataFrame) -> None:
+    first, again, other = (augmentation.copies(frame, 0.5, 0.5, seed) for seed in (0, 0, 1))
+    pd.testing.assert_frame_equal(first, again)
+    assert list(first["text"]) != list(other["text"])
