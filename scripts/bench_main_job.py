@@ -1,6 +1,6 @@
 """Time the main job from process start to exit, beside an empty project and TensorFlow's import.
 
-    python scripts/bench_main_job.py --data-dir FOLDER [--repeats 3]
+    python -m scripts.bench_main_job --data-dir FOLDER [--repeats 3]
 
 Every run gets a tracking store of its own. Times are wall-clock seconds; compare them within one
 run of this script only, and only where packages are compiled to bytecode.

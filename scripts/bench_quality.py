@@ -1,6 +1,6 @@
 """Compare models on the UCI collections: repeated, leak-free, stratified cross-validation.
 
-    python scripts/bench_quality.py --data-dir FOLDER [--folds 5 --repeats 2]
+    python -m scripts.bench_quality --data-dir FOLDER [--folds 5 --repeats 2]
         [--models ngram_linear cnn ...] [--few-folds 1] [--skip-transfer] [--skip-audit]
 
 Every model meets the same folds. Near-copies of a message stay together; thresholds, calibration

@@ -1,6 +1,6 @@
 """Attack the default model: spam recall and ham false positives under disguise, before and after.
 
-    python scripts/bench_robustness.py --data-dir FOLDER [--folds 5] [--nlpaug]
+    python -m scripts.bench_robustness --data-dir FOLDER [--folds 5] [--nlpaug]
 
 Whole messages of the scored folds are disguised; the models never met them. "Before" is the
 word+char SVM, which neither normalises nor trains on disguises; "plain" is the default model
@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-import bench_quality
 import mlflow
 import numpy as np
 import pandas as pd
 
+from scripts import bench_quality
 from spam_mlflow import keras_backend, obfuscation, tracking, training
 from spam_mlflow.split import Split, cross_validation
 

@@ -1,6 +1,6 @@
 """Time training: the default model beside the tutorial's LSTM and the SVM, and as data grows.
 
-    python scripts/bench_training.py --data-dir FOLDER [--scales 1 5 20] [--skip-lstm]
+    python -m scripts.bench_training --data-dir FOLDER [--scales 1 5 20] [--skip-lstm]
 
 All models are fitted on one fold of the benchmark of quality (scripts/bench_quality.py), vocabulary
 included, each in a process of its own. For growth, the fold's texts are drawn again and again with
@@ -17,9 +17,9 @@ import sys
 import time
 from pathlib import Path
 
-import bench_quality
 import pandas as pd
 
+from scripts import bench_quality
 from spam_mlflow import keras_backend, obfuscation, training
 from spam_mlflow.split import Split, cross_validation
 
@@ -59,7 +59,16 @@ def measure(data_dir: str, model: str, scale: int) -> dict[str, float]:
 
 def in_new_process(data_dir: str, model: str, scale: int) -> dict[str, float]:
     """Return what `measure` gives in a process of its own."""
-    command = [sys.executable, __file__, "--data-dir", data_dir, "--one", model, str(scale)]
+    command = [
+        sys.executable,
+        "-m",
+        "scripts.bench_training",
+        "--data-dir",
+        data_dir,
+        "--one",
+        model,
+        str(scale),
+    ]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return figures

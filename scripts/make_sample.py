@@ -1,6 +1,6 @@
 """Write the bundled sample: short messages from templates, seeded, the same file every time.
 
-    python scripts/make_sample.py [--check]
+    python -m scripts.make_sample [--check]
 
 Numbers and domains are ones reserved for fiction and documentation. Each template is a group of its
 own, so that no template stands in two parts of a split. Both classes have hard cases: one-time

@@ -23,14 +23,17 @@ _PADDING = (5, 10, 20, 30)  # words
 def copies(train: pd.DataFrame, disguised: float, padded: float, seed: int) -> pd.DataFrame:
     """Return altered copies of rows of `train`, with its columns and its row numbers as index.
 
+    train: with the columns `text`, `label` and `fold`.
     disguised: share of the rows that get a copy with one disguise, 0 to 1.
-    padded: share of the rows that get a copy with words of ham appended, 0 to 1.
+    padded: share of the rows that get a copy with words of ham appended, 0 to 1: words from their
+        own `fold`, so that no other fold's messages shine through.
     """
     rng = random.Random(seed)  # noqa: S311 - nothing secret about it
-    ham_words = " ".join(train.loc[train["label"] == "ham", "text"]).split()
+    ham = train[train["label"] == "ham"]
+    words = {fold: " ".join(texts).split() for fold, texts in ham.groupby("fold")["text"]}
     index, texts = [], []
-    for row, text in zip(train.index, train["text"], strict=True):
-        for altered in _altered(text, disguised, padded, ham_words, rng):
+    for row, text, fold in zip(train.index, train["text"], train["fold"], strict=True):
+        for altered in _altered(text, disguised, padded, words.get(fold, []), rng):
             index.append(row)
             texts.append(altered)
     return train.loc[index].assign(text=texts)
@@ -43,6 +46,6 @@ def _altered(
     if rng.random() < disguised:
         attack, share = rng.choice(_KINDS)
         found.append(attack(text, rng, share))
-    if rng.random() < padded:
+    if rng.random() < padded and ham_words:
         found.append(obfuscation.pad(text, rng, ham_words, rng.choice(_PADDING)))
     return found

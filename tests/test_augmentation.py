@@ -1,6 +1,7 @@
 import random
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -13,7 +14,8 @@ TEXT = "Call now to claim your free prize of cash"
 
 @pytest.fixture(scope="module")
 def frame() -> pd.DataFrame:
-    return SampleSource().load().frame
+    messages = SampleSource().load().frame
+    return messages.assign(fold=np.arange(len(messages)) % 3)
 
 
 @pytest.mark.parametrize("name", obfuscation.ATTACKS)
@@ -50,13 +52,18 @@ def test_copies_keep_label_and_row_and_come_in_the_shares_asked_for(frame: pd.Da
     assert augmentation.copies(frame, 0.0, 0.0, seed=0).empty
 
 
-def test_padding_uses_words_of_ham_alone(frame: pd.DataFrame) -> None:
-    ham = set(" ".join(frame.loc[frame["label"] == "ham", "text"]).split())
+def test_padding_uses_words_of_ham_of_the_same_fold_alone(frame: pd.DataFrame) -> None:
+    ham = {
+        fold: set(" ".join(texts).split())
+        for fold, texts in frame[frame["label"] == "ham"].groupby("fold")["text"]
+    }
     copies = augmentation.copies(frame, disguised=0.0, padded=1.0, seed=0)
-    originals = frame.loc[copies.index, "text"]
-    for copy, original in zip(copies["text"], originals, strict=True):
+    originals = frame.loc[copies.index]
+    for copy, original, fold in zip(
+        copies["text"], originals["text"], originals["fold"], strict=True
+    ):
         assert copy.startswith(original)
-        assert set(copy.removeprefix(original).split()) <= ham
+        assert set(copy.removeprefix(original).split()) <= ham[fold]
 
 
 def test_equal_seeds_give_equal_copies(frame: pd.DataFrame) -> None:

@@ -88,7 +88,10 @@ def test_a_data_dir_arrives_as_it_is(value: str) -> None:
 # Errors: one line, a non-zero exit, and the run marked as failed.
 
 BEFORE_A_RUN = [
-    (["main", "model=gpt5"], "model='gpt5' does not exist; valid: ngram_linear, seed_lstm"),
+    (
+        ["main", "model=gpt5"],
+        "model='gpt5' does not exist; valid: bilstm, cnn, ngram_linear, seed_lstm",
+    ),
     (["main", "data=mnist"], "data='mnist' does not exist; valid: csv, "),
     (["main", "experiment=best"], "experiment='best' does not exist; valid: "),
     (["main", "train.epoch=3"], "train.epoch"),
@@ -100,6 +103,10 @@ BEFORE_A_RUN = [
 IN_A_RUN = [
     (["train.epochs=0"], "train.epochs=0: Input should be greater than or equal to 1"),
     (["train.epochs=abc"], "train.epochs='abc': Input should be a valid integer"),
+    (["train.disguised=2"], "train.disguised=2: Input should be less than or equal to 1"),
+    (["model.folds=1"], "model.folds=1 must be at least 2"),
+    (["model.skeleton=[3,9]"], "model.skeleton=[3, 9] must be two lengths"),
+    (["split=seed"], "split=seed scores its validation part as test part"),
     (["train.class_weight=some"], "train.class_weight='some'"),
     (["seed=-1"], "seed=-1"),
     (["split.test=1.5"], "split.test=1.5"),
@@ -172,7 +179,11 @@ def test_the_configuration_can_be_printed(project: Project) -> None:
 def test_the_scripts_explain_themselves() -> None:
     for script in sorted((ROOT / "scripts").glob("*.py")):
         done = subprocess.run(
-            [sys.executable, script, "--help"], text=True, capture_output=True, check=False
+            [sys.executable, "-m", f"scripts.{script.stem}", "--help"],
+            cwd=ROOT,
+            text=True,
+            capture_output=True,
+            check=False,
         )
         assert done.returncode == 0, done.stderr
         assert "usage:" in done.stdout

@@ -9,12 +9,12 @@ import pytest
 from conftest import Project, Trained, free_port, serve
 
 from spam_mlflow.config import CONF, choices, compose
-from spam_mlflow.registry import EXAMPLES
 
 METRICS = (
     *("accuracy", "precision", "recall", "f1", "mcc", "pr_auc", "roc_auc"),
     *("ham_fpr", "recall_at_fpr_0_2pct", "ece", "brier"),
 )
+MESSAGES = ("Ok, see you at seven then", "Subscribe to my channel for free gift cards")
 SMALL_LSTM = ("model.units=4", "model.embedding=4", "model.max_sequence=20", "train.epochs=1")
 
 
@@ -142,7 +142,7 @@ def test_evaluating_the_version_gives_the_figures_of_training(trained: Trained) 
 
 
 def test_a_model_can_be_evaluated_on_all_of_another_file(trained: Trained, tmp_path: Path) -> None:
-    rows = "".join(f'"{text}",{label}\n' for text, label in zip(EXAMPLES, ["0", "1"], strict=True))
+    rows = "".join(f'"{text}",{label}\n' for text, label in zip(MESSAGES, ["0", "1"], strict=True))
     (tmp_path / "own.csv").write_text(f"text,label\n{rows},1\n")
     project = trained.project
     done = project.run(

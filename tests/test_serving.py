@@ -15,7 +15,7 @@ from spam_mlflow.classifier import Classifier
 
 HAM, SPAM = (
     "Ok, see you at seven then",
-    "URGENT! You have won a \xa31000 prize, call 09061701461 now",
+    "Subscribe to my channel for free gift cards",
 )
 ODD = ["", " ", "\U0001f600\U0001f4b0", "\u05e9\u05dc\u05d5\u05dd \u202exyz", "a b " * 25_000]
 
@@ -135,6 +135,6 @@ def test_the_models_environment_is_small_and_pinned(trained: Trained) -> None:
     model = mlflow.artifacts.download_artifacts(uri, tracking_uri=trained.project.store)
     lines = Path(model, "requirements.txt").read_text().split()
     names = [line.partition("==")[0] for line in lines]
-    assert sorted(names) == ["mlflow", "numpy", "pandas"]
+    assert sorted(names) == ["confusable-homoglyphs", "mlflow", "numpy", "pandas"]
     assert all("==" in line for line in lines)
     assert not [path for path in Path(model).rglob("*") if path.suffix in (".pkl", ".pickle")]

@@ -61,8 +61,12 @@ def run(cfg: DictConfig) -> float:
 
         model = registry.log_model(fit.classifier, fit.linear_weights)
         # At the last epoch's step: MLflow shows the value of the highest step, and `val_accuracy`
-        # is also logged per epoch, where it knows nothing of the threshold yet.
-        mlflow.log_metrics(metrics, step=len(fit.epochs), model_id=model.model_id)
+        # is also logged per epoch, where it knows nothing of the threshold yet. The others have no
+        # step, since the UI then compares runs by bars.
+        per_epoch = {n: value for n, value in metrics.items() if n in fit.epochs[-1]}
+        single = {n: value for n, value in metrics.items() if n not in per_epoch}
+        mlflow.log_metrics(per_epoch, step=len(fit.epochs), model_id=model.model_id)
+        mlflow.log_metrics(single, model_id=model.model_id)
         tags = tracking.data_tags(messages, split)
         version = registry.register(model.model_uri, tags, card) if job.register else None
         _announce(metrics, active.info.run_id, version)

@@ -1,0 +1,1 @@
+"""Benchmarks and generators, run from the project root as `python -m scripts.NAME`."""
