@@ -41,10 +41,13 @@ _LINK = re.compile(r"https?:|www\.|\.com\b|\.co\b|\.ly\b|\.net\b|\.org\b", re.IG
 _CURRENCY = re.compile("[£$€]")
 _LONG_NUMBER = re.compile(r"\d{5,}")
 _UPPER, _LOWER, _DIGIT = re.compile("[A-Z]"), re.compile("[a-z]"), re.compile(r"\d")
+_LETTERS_OR_OTHER = re.compile("[A-Za-z]+|[^A-Za-z]+")
 _LONG_RUN = re.compile(r"([Aa])\1+")
 _SHAPE_LENGTH = 12  # characters of a shape that are told apart
 _REMEMBERED_CHUNKS = 50_000  # some 30 MB; a chunk longer than the next figure is not worth it
 _REMEMBERED_LENGTH = 40  # characters
+_LONG_WORD = 20  # characters; longer runs of letters are words run together
+_LONGEST_SEGMENTED = 500  # characters; bounds the time that one text can take
 _TEXTS_AT_ONCE = 4096  # bounds memory for large batches
 
 
@@ -127,7 +130,11 @@ class NgramVectorizer:
         """Return owners and keys of every gram in normalised texts, repeats included, by block."""
         remembered = self._remembered
         read = [
-            [remembered(p) if len(p) <= _REMEMBERED_LENGTH else Chunk(p) for p in text.split()]
+            [
+                remembered(chunk) if len(chunk) <= _REMEMBERED_LENGTH else Chunk(chunk)
+                for piece in text.split()
+                for chunk in (self._segmented(piece) if len(piece) > _LONG_WORD else (piece,))
+            ]
             for text in normal
         ]
         words = [[word for chunk in chunks for word in chunk.words] for chunks in read]
@@ -142,6 +149,37 @@ class NgramVectorizer:
             "shape": _owned([[chunk.shape for chunk in chunks] for chunks in read]),
             "skeleton": character_ngrams.find(letters, *self.skeleton),
         }
+
+    def _segmented(self, piece: str) -> list[str]:
+        """Return what a long piece of text without spaces was run together from, links aside."""
+        known = self._frequencies["word"]
+        if not known or len(piece) > _LONGEST_SEGMENTED or _LINK.search(piece):
+            return [piece]
+        runs = _LETTERS_OR_OTHER.findall(piece)
+        return [word for run in runs for word in (self._words(run) if run.isalpha() else [run])]
+
+    def _words(self, letters: str) -> list[str]:
+        """Return the most likely words that make up `letters`, by dynamic programming."""
+        best = [(0.0, 0)]
+        for end in range(1, len(letters) + 1):
+            starts = range(max(0, end - _LONG_WORD), end)
+            best.append(
+                max(
+                    (best[start][0] + self._log_probability(letters[start:end].casefold()), start)
+                    for start in starts
+                )
+            )
+        words, end = [], len(letters)
+        while end:
+            start = best[end][1]
+            words.append(letters[start:end])
+            end = start
+        return words[::-1]
+
+    def _log_probability(self, word: str) -> float:
+        """Return how likely a word is; an unknown one the less, the longer it is (Norvig 2009)."""
+        count = self._frequencies["word"].get(word) or 10.0 ** (1 - len(word))
+        return math.log(count / (10 * max(self.texts, 1)))
 
     @property
     def width(self) -> int:
