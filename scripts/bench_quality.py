@@ -13,8 +13,8 @@ output as Markdown and to MLflow. The label audit needs `pip install cleanlab`.
 import argparse
 import contextlib
 import io
+import re
 import time
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -292,7 +292,7 @@ def main() -> None:
                 if SVM in results and name != SVM
             }
             print(table({name: results[name]}, against).splitlines()[-1], flush=True)
-            key = f"{zlib.crc32(name.encode()):08x}" if "," in name else name.replace("+", "_")
+            key = re.sub(r"\W+", "_", name)  # MLflow allows no commas in names
             metrics = pd.DataFrame([fold.metrics for fold in results[name]]).mean()
             mlflow.log_metrics({f"{c}__{key}": float(metrics[c]) for c in COLUMNS if c in metrics})
         report = [

@@ -47,7 +47,7 @@ _SHAPE_LENGTH = 12  # characters of a shape that are told apart
 _REMEMBERED_CHUNKS = 50_000  # some 30 MB; a chunk longer than the next figure is not worth it
 _REMEMBERED_LENGTH = 40  # characters
 _LONG_WORD = 20  # characters; longer runs of letters are words run together
-_LONGEST_SEGMENTED = 500  # characters; bounds the time that one text can take
+_LONGEST_SEGMENTED = 2000  # characters of a text; bounds the time that it can take to 50 ms
 _TEXTS_AT_ONCE = 4096  # bounds memory for large batches
 
 
@@ -131,9 +131,8 @@ class NgramVectorizer:
         remembered = self._remembered
         read = [
             [
-                remembered(chunk) if len(chunk) <= _REMEMBERED_LENGTH else Chunk(chunk)
-                for piece in text.split()
-                for chunk in (self._segmented(piece) if len(piece) > _LONG_WORD else (piece,))
+                remembered(piece) if len(piece) <= _REMEMBERED_LENGTH else Chunk(piece)
+                for piece in self._pieces(text)
             ]
             for text in normal
         ]
@@ -150,10 +149,25 @@ class NgramVectorizer:
             "skeleton": character_ngrams.find(letters, *self.skeleton),
         }
 
+    def _pieces(self, text: str) -> list[str]:
+        """Return what stands between spaces, words that were run together told apart."""
+        pieces = text.split()
+        vocabulary = self._frequencies["word"]  # still empty while it is learnt
+        if (
+            not vocabulary
+            or len(text) > _LONGEST_SEGMENTED
+            or max(map(len, pieces), default=0) <= _LONG_WORD
+        ):
+            return pieces
+        return [
+            part
+            for piece in pieces
+            for part in (self._segmented(piece) if len(piece) > _LONG_WORD else (piece,))
+        ]
+
     def _segmented(self, piece: str) -> list[str]:
         """Return what a long piece of text without spaces was run together from, links aside."""
-        known = self._frequencies["word"]
-        if not known or len(piece) > _LONGEST_SEGMENTED or _LINK.search(piece):
+        if _LINK.search(piece):
             return [piece]
         runs = _LETTERS_OR_OTHER.findall(piece)
         return [word for run in runs for word in (self._words(run) if run.isalpha() else [run])]
