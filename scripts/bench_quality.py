@@ -210,7 +210,8 @@ def transfers(frame: pd.DataFrame) -> Iterator[tuple[str, Split]]:
     """Yield one split for each video, and from each source to the other."""
     sms = frame["source"] == "uci_sms"
     targets = {
-        f"without {v[9:-4]}": frame["video"] == v for v in sorted(set(frame["video"]) - {""})
+        f"comments on {v.partition('-')[2][:-4]}": frame["video"] == v
+        for v in sorted(set(frame["video"]) - {""})
     }
     for name, test in {**targets, "SMS to YouTube": ~sms, "YouTube to SMS": sms}.items():
         crossing = frame["group"].isin(frame.loc[test, "group"]) & ~test
