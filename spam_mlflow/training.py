@@ -1,8 +1,10 @@
 """Fitting a model: training part for the weights, validation part for every choice after that."""
 
+import contextlib
+import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -156,20 +158,51 @@ def _fit_network(
         epochs.append(figures)
         on_epoch(epoch, figures)
 
-    network.fit(
-        **learnt,
-        validation_data=validation,
-        validation_batch_size=1024,
-        epochs=settings.epochs,
-        callbacks=_callbacks(settings, record),
-        verbose=1 if sys.stdout.isatty() else 2,
-    )
+    with _interrupts_held_back() as let_through:
+        network.fit(
+            **learnt,
+            validation_data=validation,
+            validation_batch_size=1024,
+            epochs=settings.epochs,
+            callbacks=_callbacks(settings, record, let_through),
+            verbose=1 if sys.stdout.isatty() else 2,
+        )
+        let_through()
     return epochs
 
 
-def _callbacks(settings: TrainSettings, record: EpochListener) -> list[Any]:
+@contextlib.contextmanager
+def _interrupts_held_back() -> Iterator[Callable[[], None]]:
+    """Hold back Ctrl-C and SIGTERM until the function that is yielded lets them through.
+
+    Python may handle a signal while TensorFlow calls it for the next batch; raised there, the
+    interrupt would be lost, and training would go on.
+    """
+    received: list[int] = []
+
+    def let_through() -> None:
+        if received:
+            raise KeyboardInterrupt
+
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda *_: received.append(1)) for number in signals]
+    try:
+        yield let_through
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
+
+
+def _callbacks(
+    settings: TrainSettings, record: EpochListener, let_through: Callable[[], None]
+) -> list[Any]:
     callbacks = keras_backend.load().callbacks
-    chosen = [callbacks.TerminateOnNaN(), callbacks.LambdaCallback(on_epoch_end=record)]
+    chosen = [
+        callbacks.TerminateOnNaN(),
+        callbacks.LambdaCallback(
+            on_epoch_end=record, on_train_batch_end=lambda batch, logs: let_through()
+        ),
+    ]
     if settings.early_stopping or settings.best_weights:
         patience = settings.early_stopping or settings.epochs
         best = settings.best_weights
