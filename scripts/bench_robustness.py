@@ -21,6 +21,7 @@ import pandas as pd
 
 from scripts import bench_quality
 from spam_mlflow import keras_backend, obfuscation, tracking, training
+from spam_mlflow.classifier import Classifier
 from spam_mlflow.split import Split, cross_validation
 
 Disguise = Callable[[str, random.Random], str]
@@ -67,10 +68,10 @@ def _augment(augmenter: Any, text: str, rng: random.Random) -> str:
     return str(done[0]) if done else text
 
 
-def labellers(split: Split) -> Iterator[tuple[str, Labeller]]:
+def labellers(split: Split, default: Classifier) -> Iterator[tuple[str, Labeller]]:
     """Yield, for each model and threshold, the function from texts to "called spam"."""
-    for name, overrides in (("default", []), ("plain", ["train.disguised=0", "train.padded=0"])):
-        classifier, _ = bench_quality.fit(overrides, split)
+    plain, _ = bench_quality.fit(["train.disguised=0", "train.padded=0"], split)
+    for name, classifier in (("default", default), ("plain", plain)):
         thresholds = classifier.metadata.thresholds
         yield name, partial(_called, classifier.spam_probability, thresholds.chosen)
         if name == "default":
@@ -87,7 +88,7 @@ def _called(
     return score(texts) >= bound
 
 
-def measure(split: Split, with_nlpaug: bool) -> list[dict[str, object]]:
+def measure(split: Split, default: Classifier, with_nlpaug: bool) -> list[dict[str, object]]:
     """Return recall and ham false-positive rate of each model under each attack on one fold."""
     test = split.part("test")
     spam = training.spam(test).astype(bool)
@@ -96,7 +97,7 @@ def measure(split: Split, with_nlpaug: bool) -> list[dict[str, object]]:
     rng = random.Random(0)
     disguised = {name: [attack(t, rng) for t in test["text"]] for name, attack in chosen}
     rows: list[dict[str, object]] = []
-    for model, label in labellers(split):
+    for model, label in labellers(split, default):
         for attack, texts in disguised.items():
             called = label(texts)
             rows.append(
@@ -138,10 +139,9 @@ INVARIANT: dict[str, Callable[[str], str]] = {
 SPAMMIER = (" Call 09061701461 now to claim", " Text WIN to 80086", " Check out my channel")
 
 
-def behaviour(split: Split) -> list[dict[str, object]]:
+def behaviour(split: Split, default: Classifier) -> list[dict[str, object]]:
     """Return the failure rate of each behavioural check of the default model on one fold."""
-    classifier, _ = bench_quality.fit([], split)
-    score, bound = classifier.spam_probability, classifier.metadata.threshold
+    score, bound = default.spam_probability, default.metadata.threshold
     texts = list(split.part("test")["text"])
     before = score(texts)
     rows: list[dict[str, object]] = [
@@ -177,10 +177,11 @@ def main() -> None:
     keras_backend.load()
     frame = bench_quality.load(arguments.data_dir)
     splits = list(cross_validation(frame, arguments.folds, bench_quality.VALIDATION, seed=0))
-    rows = pd.DataFrame([row for split in splits for row in measure(split, arguments.nlpaug)])
+    fitted = [(split, bench_quality.fit([], split)[0]) for split in splits]
+    rows = pd.DataFrame([row for pair in fitted for row in measure(*pair, arguments.nlpaug)])
     means = rows.groupby(["attack", "model"], sort=False)[["recall", "ham FPR"]].mean()
     cells = means.map("{:.3f}".format).agg(" / ".join, axis=1).unstack(sort=False)
-    checks = pd.DataFrame([row for split in splits for row in behaviour(split)])
+    checks = pd.DataFrame([row for pair in fitted for row in behaviour(*pair)])
     failures = checks.groupby("check", sort=False)["failures"].mean().map("{:.2%}".format)
     lines = [
         f"Spam recall / ham false-positive rate, mean of {len(splits)} folds",
