@@ -22,6 +22,7 @@ _PUNCTUATED = re.compile(
 )
 _LAST_LATIN = "\u024f"  # accented Latin letters stay: they are someone's language, not a disguise
 _LEET_TABLE = str.maketrans("4@31!05$7", "aaeiiosst")
+_LEET_SIGN = re.compile("[4@310$57]")
 _LEET_WORD = re.compile(
     rf"{_LETTER}[4@310$57]+{_LETTER}|{_LETTER}[4@310$57]{{1,2}}$|^[4@310$57]{{1,2}}{_LETTER}"
 )
@@ -47,7 +48,10 @@ def normalise(text: str) -> str:
         plain = plain.translate(_look_alikes())
     plain = _SPACED_OUT.sub(_join_letters, plain)
     plain = _PUNCTUATED.sub(lambda found: found[0].replace(found[1], ""), plain)
-    return _without_leet(plain.split())
+    words = plain.split()
+    if _LEET_SIGN.search(plain):
+        words = _without_leet(words)
+    return " ".join(words)
 
 
 def skeleton(chunk: str) -> str:
@@ -56,6 +60,8 @@ def skeleton(chunk: str) -> str:
     What is left is the same however case, accents, punctuation and leet are played with.
     """
     bare = chunk.casefold().strip(_EDGES)
+    if bare.isascii() and bare.isalpha():
+        return bare  # most are: nothing below would change it
     if _HAS_LETTER.search(bare):
         bare = bare.translate(_LEET_TABLE)
     if not bare.isascii():
@@ -80,12 +86,12 @@ def _join_letters(found: re.Match[str]) -> str:
     return " ".join("".join(word.split()) for word in _WIDE_GAP.split(found[0]))
 
 
-def _without_leet(words: list[str]) -> str:
+def _without_leet(words: list[str]) -> list[str]:
     candidates = [word for word in words if len(word) > 1 and _HAS_LETTER.search(word)]
     leet = sum(bool(_LEET_WORD.search(word)) for word in candidates)
     if leet >= 2 and len(candidates) >= 3 and leet >= _LEET_SHARE * len(candidates):
         words = [w.translate(_LEET_TABLE) if _HAS_LETTER.search(w) else w for w in words]
-    return " ".join(words)
+    return words
 
 
 @functools.cache

@@ -34,7 +34,7 @@ def find(texts: Sequence[str], shortest: int, longest: int) -> tuple[np.ndarray,
     for length in range(1, longest + 1):
         if length > 1:
             # A space that was last becomes an inner one, except where it is also the first.
-            inner = spaces[length - 2 : -1] if length > 2 else np.zeros(len(keys) - 1, dtype=bool)
+            inner = spaces[length - 2 : -1] if length > 2 else np.zeros_like(spaces[1:])
             keys = (keys[:-1] << _BITS) | codes[length - 1 :]
             valid = valid[:-1] & inside[length - 1 :] & ~inner
         if length >= shortest:
@@ -66,7 +66,7 @@ def unpack(keys: np.ndarray) -> list[str]:
 def _codes(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Return every character's code and the position of its text; a 0 ends each text."""
     # NUL characters of the texts themselves would end them, too; nothing else is lost by it.
-    joined = "".join(f"{text}\0" for text in texts).encode("utf-32-le", "surrogatepass")
+    joined = "\0".join([*texts, ""]).encode("utf-32-le", "surrogatepass")
     codes = _CODES[np.minimum(np.frombuffer(joined, dtype="<u4"), 0xFFFF)]
     owners = np.repeat(np.arange(len(texts)), [len(text) + 1 for text in texts])
     return codes, owners

@@ -9,8 +9,9 @@ import functools
 import itertools
 import math
 import re
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import string
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -40,9 +41,13 @@ _TOKEN = re.compile(r"\w+|[^\w\s]")
 _LINK = re.compile(r"https?:|www\.|\.com\b|\.co\b|\.ly\b|\.net\b|\.org\b", re.IGNORECASE)
 _CURRENCY = re.compile("[£$€]")
 _LONG_NUMBER = re.compile(r"\d{5,}")
-_UPPER, _LOWER, _DIGIT = re.compile("[A-Z]"), re.compile("[a-z]"), re.compile(r"\d")
+_DIGIT = re.compile(r"\d")
+_PATTERN = str.maketrans(
+    string.ascii_uppercase + string.ascii_lowercase + string.digits, "A" * 26 + "a" * 26 + "0" * 10
+)
 _LETTERS_OR_OTHER = re.compile("[A-Za-z]+|[^A-Za-z]+")
 _LONG_RUN = re.compile(r"([Aa])\1+")
+_WORD_BITS = 31  # of a word's number in a key, which holds two of them
 _SHAPE_LENGTH = 12  # characters of a shape that are told apart
 _REMEMBERED_CHUNKS = 50_000  # some 30 MB; a chunk longer than the next figure is not worth it
 _REMEMBERED_LENGTH = 40  # characters
@@ -84,80 +89,150 @@ class NgramVectorizer:
                     f"model.{name}={list(lengths)} must be two lengths, the shorter one first, "
                     f"from 1 to {character_ngrams.LONGEST}"
                 )
-        self._remembered = functools.lru_cache(_REMEMBERED_CHUNKS)(Chunk)
+        self._remembered = functools.lru_cache(_REMEMBERED_CHUNKS)(self._read)
+        self._words, self._shapes = _Numbers(), _Numbers()
         self._set_vocabulary({block: {} for block in BLOCKS}, texts=0)
 
     def fit_transform(self, texts: Sequence[str]) -> "csr_matrix":
         """Learn vocabulary and document frequencies from `texts` and return their rows."""
-        normal = [normalise(text) for text in texts]
-        counted = self._document_frequencies(normal)
-        self._set_vocabulary({b: self._select(b, counted[b]) for b in BLOCKS}, len(texts))
-        return self._matrix(normal)
+        self._words, self._shapes = _Numbers(), _Numbers()
+        self._set_vocabulary({block: {} for block in BLOCKS}, texts=0)
+        self._words.grows = self._shapes.grows = True
+        parts = list(_parts([normalise(text) for text in texts]))
+        counted = [self._counted(part) for part in parts]
+        self._set_vocabulary(
+            {block: self._select(block, [found[block] for found in counted]) for block in BLOCKS},
+            len(texts),
+        )
+        self._words.grows = self._shapes.grows = False
+        # What was counted of a part is let go before the next part's rows are made.
+        return self._matrix(parts, (self._known(counted.pop(0), part) for part in parts))
 
-    def _document_frequencies(self, normal: Sequence[str]) -> dict[str, pd.Series]:
-        """Return, for each block, the number of texts that hold each gram, in a fixed order."""
-        found: dict[str, list[pd.Series]] = {block: [] for block in BLOCKS}
-        for start in range(0, max(len(normal), 1), _TEXTS_AT_ONCE):
-            some = normal[start : start + _TEXTS_AT_ONCE]
-            for block, (owners, grams) in self._grams(some).items():
-                numbers, distinct = pd.factorize(grams)
-                _, columns, _ = _occurrences(owners, numbers, len(distinct))
-                counts = np.bincount(columns, minlength=len(distinct))
-                found[block].append(pd.Series(counts, index=distinct))
-        return {block: pd.concat(parts).groupby(level=0).sum() for block, parts in found.items()}
+    def _counted(self, normal: Sequence[str]) -> dict[str, "_Counted"]:
+        """Return the distinct grams of each text, known or not, by block."""
+        found = {}
+        for block, (owners, grams) in self._grams(normal).items():
+            numbers, keys = pd.factorize(grams)
+            rows, columns, counts = _occurrences(owners, numbers, len(keys))
+            found[block] = _Counted(
+                rows.astype(np.min_scalar_type(len(normal))),
+                columns.astype(np.int32),
+                counts.astype(np.min_scalar_type(counts.max(initial=0))),
+                keys,
+            )
+        return found
 
-    def _select(self, block: str, counts: pd.Series) -> dict[str, int]:
+    def _select(self, block: str, counted: Sequence["_Counted"]) -> dict[str, int]:
         """Return the vocabulary of one block: the most frequent grams and their frequencies."""
+        frequencies = (
+            pd.Series(np.bincount(found.columns, minlength=len(found.keys)), index=found.keys)
+            for found in counted
+        )
+        counts = pd.concat(frequencies).groupby(level=0).sum()
         kept = counts[counts >= self.min_count]
         if self.max_words:
             frequent = np.argsort(-kept.to_numpy(), kind="stable")[: self.max_words]
             kept = kept.iloc[np.sort(frequent)]
-        names = _names(block, kept.index.to_numpy())
+        names = self._names(block, kept.index.to_numpy())
         return dict(zip(names, kept.tolist(), strict=True))
+
+    def _known(
+        self, counted: Mapping[str, "_Counted"], normal: Sequence[str]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return rows, columns and counts of the known features of texts counted before.
+
+        Texts with words run together are read again, now that there are words to tell apart.
+        """
+        again = np.array([_runs_together(text, text.split()) for text in normal], dtype=bool)
+        others = np.flatnonzero(again)
+        rows, columns, counts = self._found([normal[at] for at in others.tolist()])
+        triples = [(others[rows], columns, counts)]
+        for block, found in counted.items():
+            numbers = self._index[block].get_indexer(found.keys)[found.columns]
+            known = (numbers >= 0) & ~again[found.rows]
+            columns = numbers[known] + self._starts[block]
+            triples.append((found.rows[known].astype(np.int64), columns, found.counts[known]))
+        rows, columns, counts = (np.concatenate(parts) for parts in zip(*triples, strict=True))
+        return rows, columns, counts
 
     def _set_vocabulary(self, frequencies: Mapping[str, Mapping[str, int]], texts: int) -> None:
         self.texts, self._frequencies = texts, frequencies
+        self._remembered.cache_clear()
         sizes = [len(frequencies[block]) for block in BLOCKS]
         self._starts = dict(zip(BLOCKS, np.cumsum([0, *sizes[:-1]]).tolist(), strict=True))
-        self._index = {block: pd.Index(_keys(block, list(frequencies[block]))) for block in BLOCKS}
+        self._index = {block: pd.Index(self._keys(block, frequencies[block])) for block in BLOCKS}
         counts = [count for block in BLOCKS for count in frequencies[block].values()]
         # The smoothed inverse document frequency of scikit-learn's TfidfTransformer.
         idf = np.log((1 + texts) / (1 + np.array(counts, dtype=np.float64))) + 1
         self._idf = idf.astype(np.float32)
         self._block = np.repeat(np.arange(len(BLOCKS)), sizes)
+        log_texts = math.log(10 * max(texts, 1))
+        self._log_probabilities = {
+            word: math.log(count) - log_texts for word, count in frequencies["word"].items()
+        }
+        # An unknown word is the less likely, the longer it is (Norvig 2009).
+        self._unknown = [
+            (1 - length) * math.log(10) - log_texts for length in range(_LONG_WORD + 1)
+        ]
+
+    def _keys(self, block: str, grams: Iterable[str]) -> np.ndarray:
+        """Return the integers that the grams of a block are known by, int64."""
+        if block in _CHARACTERS:
+            return character_ngrams.pack(list(grams))
+        if block == "shape":
+            return np.array([self._shapes[gram] for gram in grams], dtype=np.int64)
+        keys = []
+        for gram in grams:
+            first, *second = (self._words[word] for word in gram.split(" "))
+            keys.append(first << _WORD_BITS | second[0] if second else first)
+        return np.array(keys, dtype=np.int64)
+
+    def _names(self, block: str, keys: np.ndarray) -> list[str]:
+        """Return the grams that `keys` stand for."""
+        if block in _CHARACTERS:
+            return character_ngrams.unpack(keys)
+        if block == "shape":
+            shapes = list(self._shapes)
+            return [shapes[key - 1] for key in keys.tolist()]
+        words = list(self._words)
+        firsts, seconds = np.divmod(keys, 1 << _WORD_BITS)
+        return [
+            f"{words[first - 1]} {words[second - 1]}" if first else words[second - 1]
+            for first, second in zip(firsts.tolist(), seconds.tolist(), strict=True)
+        ]
 
     def _grams(self, normal: Sequence[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Return owners and keys of every gram in normalised texts, repeats included, by block."""
         remembered = self._remembered
         read = [
             [
-                remembered(piece) if len(piece) <= _REMEMBERED_LENGTH else Chunk(piece)
+                remembered(piece) if len(piece) <= _REMEMBERED_LENGTH else self._read(piece)
                 for piece in self._pieces(text)
             ]
             for text in normal
         ]
-        words = [[word for chunk in chunks for word in chunk.words] for chunks in read]
-        bigrams = [[f"{a} {b}" for a, b in itertools.pairwise(found)] for found in words]
         folded = [
-            f" {' '.join(chunk.folded for chunk in chunks)} " if chunks else "" for chunks in read
+            f" {' '.join([chunk.folded for chunk in chunks])} " if chunks else "" for chunks in read
         ]
-        letters = ["".join(chunk.skeleton for chunk in chunks) for chunks in read]
+        letters = ["".join([chunk.skeleton for chunk in chunks]) for chunks in read]
+        words = [[word for chunk in chunks for word in chunk.words] for chunks in read]
         return {
-            "word": _owned([[*one, *two] for one, two in zip(words, bigrams, strict=True)]),
+            "word": _with_pairs(*_owned(words)),
             "char": character_ngrams.find(folded, *self.characters),
             "shape": _owned([[chunk.shape for chunk in chunks] for chunks in read]),
             "skeleton": character_ngrams.find(letters, *self.skeleton),
         }
 
+    def _read(self, piece: str) -> "_Chunk":
+        folded = piece.casefold()
+        words = [self._words[word] for word in _TOKEN.findall(folded)]
+        return _Chunk(words, folded, self._shapes[shape(piece)], skeleton(piece))
+
     def _pieces(self, text: str) -> list[str]:
         """Return what stands between spaces, words that were run together told apart."""
         pieces = text.split()
-        vocabulary = self._frequencies["word"]  # still empty while it is learnt
-        if (
-            not vocabulary
-            or len(text) > _LONGEST_SEGMENTED
-            or max(map(len, pieces), default=0) <= _LONG_WORD
-        ):
+        # There are no words to find while they are learnt.
+        if not self._log_probabilities or not _runs_together(text, pieces):
             return pieces
         return [
             part
@@ -170,30 +245,26 @@ class NgramVectorizer:
         if _LINK.search(piece):
             return [piece]
         runs = _LETTERS_OR_OTHER.findall(piece)
-        return [word for run in runs for word in (self._words(run) if run.isalpha() else [run])]
+        return [word for run in runs for word in (self._words_of(run) if run.isalpha() else [run])]
 
-    def _words(self, letters: str) -> list[str]:
+    def _words_of(self, letters: str) -> list[str]:
         """Return the most likely words that make up `letters`, by dynamic programming."""
-        best = [(0.0, 0)]
-        for end in range(1, len(letters) + 1):
-            starts = range(max(0, end - _LONG_WORD), end)
-            best.append(
-                max(
-                    (best[start][0] + self._log_probability(letters[start:end].casefold()), start)
-                    for start in starts
-                )
-            )
+        folded, known, unknown = letters.casefold(), self._log_probabilities, self._unknown
+        scores, starts = [0.0], [0]
+        for end in range(1, len(folded) + 1):
+            best, best_start = -math.inf, 0
+            for start in range(max(0, end - _LONG_WORD), end):
+                score = known.get(folded[start:end])
+                score = scores[start] + (unknown[end - start] if score is None else score)
+                if score >= best:
+                    best, best_start = score, start
+            scores.append(best)
+            starts.append(best_start)
         words, end = [], len(letters)
         while end:
-            start = best[end][1]
-            words.append(letters[start:end])
-            end = start
+            words.append(letters[starts[end] : end])
+            end = starts[end]
         return words[::-1]
-
-    def _log_probability(self, word: str) -> float:
-        """Return how likely a word is; an unknown one the less, the longer it is (Norvig 2009)."""
-        count = self._frequencies["word"].get(word) or 10.0 ** (1 - len(word))
-        return math.log(count / (10 * max(self.texts, 1)))
 
     @property
     def width(self) -> int:
@@ -208,57 +279,84 @@ class NgramVectorizer:
 
     def transform(self, texts: Sequence[str]) -> "csr_matrix":
         """Return a scipy CSR matrix of shape (texts, width), float32."""
-        return self._matrix([normalise(text) for text in texts])
+        parts = list(_parts([normalise(text) for text in texts]))
+        return self._matrix(parts, map(self._found, parts))
 
-    def coordinates(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the non-zero entries: rows (int64, sorted), columns (int32), values (float32)."""
-        return self._entries([normalise(text) for text in texts])
+    def as_if_known(self, rows: "csr_matrix", known: np.ndarray) -> "csr_matrix":
+        """Return `rows` as they would be if the vocabulary were only the columns that are `known`.
 
-    def _matrix(self, normal: Sequence[str]) -> "csr_matrix":
+        known: shape (width,), bool; style figures stay in any case.
+        """
         from scipy.sparse import csr_matrix
 
-        rows, columns, values = self._entries(normal)
-        starts = np.searchsorted(rows, np.arange(len(normal) + 1))
-        return csr_matrix((values, columns, starts), shape=(len(normal), self.width))
+        owners = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
+        grams = rows.indices < len(self._idf)
+        values = np.where(grams & ~known[rows.indices], 0, rows.data)
+        slots = owners[grams] * len(BLOCKS) + self._block[rows.indices[grams]]
+        lengths = np.sqrt(np.bincount(slots, values[grams].astype(np.float64) ** 2))
+        values[grams] /= np.maximum(lengths, np.finfo(np.float32).tiny)[slots]
+        return csr_matrix((values, rows.indices, rows.indptr), rows.shape)
 
-    def _entries(self, normal: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        parts = [
-            self._some_entries(normal[start : start + _TEXTS_AT_ONCE], start)
-            for start in range(0, max(len(normal), 1), _TEXTS_AT_ONCE)
-        ]
-        rows, columns, values = zip(*parts, strict=True)
-        return np.concatenate(rows), np.concatenate(columns), np.concatenate(values)
+    def coordinates(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the non-zero entries, in no order: rows and columns (int64), values (float32)."""
+        entries = []
+        for number, part in enumerate(_parts([normalise(text) for text in texts])):
+            rows, columns, values = self._weighed(*self._found(part), part)
+            entries.append((rows + number * _TEXTS_AT_ONCE, columns, values))
+        rows, columns, values = (np.concatenate(parts) for parts in zip(*entries, strict=True))
+        return rows, columns, values
 
-    def _some_entries(
-        self, normal: Sequence[str], first: int
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _matrix(
+        self,
+        parts: Sequence[Sequence[str]],
+        found: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]],
+    ) -> "csr_matrix":
+        """Return the rows of all `parts`, given rows, columns and counts `found` in each part."""
+        from scipy.sparse import coo_matrix, csr_matrix, get_index_dtype
+
+        lengths, columns, values = [np.zeros(1, dtype=np.int64)], [], []
+        for part, counted in zip(parts, found, strict=True):
+            part_rows, part_columns, part_values = self._weighed(*counted, part)
+            shape = (len(part), self.width)
+            entries = coo_matrix((part_values, (part_rows, part_columns)), shape)
+            entries.has_canonical_format = True  # no entry stands twice: nothing to look for
+            rows = entries.tocsr()
+            lengths.append(np.diff(rows.indptr))
+            columns.append(rows.indices)
+            values.append(rows.data)
+        starts = np.cumsum(np.concatenate(lengths))
+        index = get_index_dtype(maxval=max(int(starts[-1]), self.width))
+        return csr_matrix(
+            (_joined(values), _joined(columns).astype(index, copy=False), starts.astype(index)),
+            shape=(len(starts) - 1, self.width),
+        )
+
+    def _found(self, normal: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return rows, columns and counts of the known features of normalised texts."""
         found = []
         for block, (owners, grams) in self._grams(normal).items():
             numbers = self._index[block].get_indexer(grams)
             known = numbers >= 0
             found.append((owners[known], numbers[known] + self._starts[block]))
         owners, columns = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        rows, columns, values = self._weigh(*_occurrences(owners, columns, self.width), normal)
-        return rows + first, columns, values
+        return _occurrences(owners, columns, self.width)
 
-    def _weigh(
+    def _weighed(
         self, rows: np.ndarray, columns: np.ndarray, counts: np.ndarray, normal: Sequence[str]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return TF-IDF weights of counted features, blocks of length 1, with style figures."""
+        """Return the entries of texts: TF-IDF weights, blocks of length 1, and style figures."""
         values = (1 + np.log(counts.astype(np.float32))) * self._idf[columns]
         slots = rows * len(BLOCKS) + self._block[columns]
         norms = np.sqrt(np.bincount(slots, values.astype(np.float64) ** 2))
         style = np.array([style_figures(text) for text in normal], dtype=np.float32)
         style = style.reshape(len(normal), len(STYLE)) * np.float32(self.style_weight)
         style_rows, style_columns = np.nonzero(style)
-        rows = np.concatenate([rows, style_rows])
-        order = np.argsort(rows, kind="stable")
         return (
-            rows[order],
-            np.concatenate([columns, style_columns + len(self._idf)]).astype(np.int32)[order],
+            np.concatenate([rows, style_rows]),
+            np.concatenate([columns, style_columns + len(self._idf)]),
             np.concatenate([values / norms[slots], style[style_rows, style_columns]]).astype(
                 np.float32
-            )[order],
+            ),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -279,37 +377,78 @@ class NgramVectorizer:
         """Return the fitted vectoriser whose `to_dict` gave `state`."""
         settings = ("max_words", "min_count", "characters", "skeleton", "style_weight")
         vectorizer = cls(**{name: state[name] for name in settings})
-        vectorizer._set_vocabulary(state["document_frequencies"], state["texts"])
+        frequencies = state["document_frequencies"]
+        vectorizer._words = _Numbers(" ".join(frequencies["word"]).split(" "))
+        vectorizer._shapes = _Numbers(frequencies["shape"])
+        vectorizer._set_vocabulary(frequencies, state["texts"])
         return vectorizer
 
 
-class Chunk:
+class _Counted(NamedTuple):
+    """Distinct grams of some texts: text and number of the gram, and how often it is in the text.
+
+    columns: positions in `keys`.
+    """
+
+    rows: np.ndarray
+    columns: np.ndarray
+    counts: np.ndarray
+    keys: np.ndarray
+
+
+class _Chunk(NamedTuple):
     """What a stretch of normalised text without spaces holds by itself."""
 
-    __slots__ = ("folded", "shape", "skeleton", "words")
-
-    def __init__(self, text: str) -> None:
-        """Read the chunk `text`."""
-        self.folded = text.casefold()
-        self.words = _TOKEN.findall(self.folded)
-        self.shape, self.skeleton = shape(text), skeleton(text)
+    words: list[int]
+    folded: str
+    shape: int
+    skeleton: str
 
 
-def _owned(grams: Sequence[Sequence[str]]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the texts' positions and their grams, flat: int64 and object."""
+class _Numbers(dict[str, int]):
+    """Numbers of strings, from 1 in the order they come; others are 0, or added if it `grows`."""
+
+    def __init__(self, strings: Iterable[str] = ()) -> None:
+        super().__init__((string, n) for n, string in enumerate(dict.fromkeys(strings), 1))
+        self.grows = False
+
+    def __missing__(self, string: str) -> int:
+        if not self.grows:
+            return 0
+        self[string] = number = len(self) + 1
+        return number
+
+
+def _parts(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Yield `texts` a few at a time; one empty part if there are none."""
+    for start in range(0, max(len(texts), 1), _TEXTS_AT_ONCE):
+        yield texts[start : start + _TEXTS_AT_ONCE]
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    """Return the parts in one array and let go of them."""
+    whole = np.concatenate(parts)
+    parts.clear()
+    return whole
+
+
+def _runs_together(text: str, pieces: Sequence[str]) -> bool:
+    """Return whether a text is short enough, and one of its pieces long enough, to be segmented."""
+    return len(text) <= _LONGEST_SEGMENTED and max(map(len, pieces), default=0) > _LONG_WORD
+
+
+def _owned(grams: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the texts' positions and their grams, flat; both int64."""
     owners = np.repeat(np.arange(len(grams)), [len(found) for found in grams])
-    flat = np.empty(len(owners), dtype=object)
-    flat[:] = list(itertools.chain.from_iterable(grams))
+    flat = np.fromiter(itertools.chain.from_iterable(grams), dtype=np.int64, count=len(owners))
     return owners, flat
 
 
-def _keys(block: str, grams: Sequence[str]) -> np.ndarray:
-    """Return what `grams` are looked up by: integers for character n-grams, else themselves."""
-    return character_ngrams.pack(grams) if block in _CHARACTERS else np.array(grams, dtype=object)
-
-
-def _names(block: str, keys: np.ndarray) -> list[str]:
-    return character_ngrams.unpack(keys) if block in _CHARACTERS else keys.tolist()
+def _with_pairs(owners: np.ndarray, words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return owners and keys of words and of pairs of neighbours that are both known."""
+    pairs = np.flatnonzero((owners[:-1] == owners[1:]) & (words[:-1] > 0) & (words[1:] > 0))
+    keys = words[pairs] << _WORD_BITS | words[pairs + 1]
+    return np.concatenate([owners, owners[pairs]]), np.concatenate([words, keys])
 
 
 def _occurrences(
@@ -325,22 +464,34 @@ def _occurrences(
 
 def shape(chunk: str) -> str:
     """Return the pattern of a chunk: "Call" and "Mobile" are "Aaa", "£100" is "£000"."""
-    pattern = _DIGIT.sub("0", _LOWER.sub("a", _UPPER.sub("A", chunk)))
+    pattern = chunk.translate(_PATTERN)
+    if not chunk.isascii():
+        pattern = _DIGIT.sub("0", pattern)  # the other scripts' digits
     return _LONG_RUN.sub(r"\1\1", pattern)[:_SHAPE_LENGTH]
 
 
 def style_figures(text: str) -> list[float]:
     """Return how a normalised text is written, in the order of STYLE, each about 0 to 1."""
     length = len(text) + 1
-    letters = sum(map(str.isalpha, text))
-    spaces = text.count(" ")
+    kinds = text.translate(_PATTERN)
+    capitals, digits, spaces = kinds.count("A"), kinds.count("0"), kinds.count(" ")
+    letters = capitals + kinds.count("a")
+    alphanumeric = letters + digits
+    beyond = 0
+    if not text.isascii():
+        foreign = [character for character in text if not character.isascii()]
+        beyond = len(foreign)
+        capitals += sum(map(str.isupper, foreign))
+        digits += sum(map(str.isdigit, foreign))
+        letters += sum(map(str.isalpha, foreign))
+        alphanumeric += sum(map(str.isalnum, foreign))
     return [
         math.log1p(length) / 6,
         math.log1p(spaces + bool(text)) / 5,
-        sum(map(str.isupper, text)) / (letters + 1),
-        sum(map(str.isdigit, text)) / length,
-        (len(text) - sum(map(str.isalnum, text)) - spaces) / length,
-        0.0 if text.isascii() else (len(text) - len(text.encode("ascii", "ignore"))) / length,
+        capitals / (letters + 1),
+        digits / length,
+        (len(text) - alphanumeric - spaces) / length,
+        beyond / length,
         float(bool(_LINK.search(text))),
         float(bool(_CURRENCY.search(text))),
         float(bool(_LONG_NUMBER.search(text))),
