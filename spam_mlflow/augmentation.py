@@ -20,14 +20,20 @@ _KINDS = (
 _PADDING = (5, 10, 20, 30)  # words
 
 
-def copies(train: pd.DataFrame, disguised: float, padded: float, seed: int) -> pd.DataFrame:
+def copies(
+    train: pd.DataFrame, disguised: float, padded: float, at_most: int, seed: int
+) -> pd.DataFrame:
     """Return altered copies of rows of `train`, with its columns and its row numbers as index.
 
     train: with the columns `text`, `label` and `fold`.
     disguised: share of the rows that get a copy with one disguise, 0 to 1.
     padded: share of the rows that get a copy with words of ham appended, 0 to 1: words from their
         own `fold`, so that no other fold's messages shine through.
+    at_most: copies, about, beyond which both shares are reduced: large data needs no more.
     """
+    wanted = len(train) * (disguised + padded)
+    if wanted > at_most:
+        disguised, padded = (share * at_most / wanted for share in (disguised, padded))
     rng = random.Random(seed)  # noqa: S311 - nothing secret about it
     ham = train[train["label"] == "ham"]
     words = {fold: " ".join(texts).split() for fold, texts in ham.groupby("fold")["text"]}

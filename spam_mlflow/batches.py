@@ -1,15 +1,15 @@
 """Dealing training rows to a network: the arguments of Keras's `fit` for each kind of input."""
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
+    import tensorflow as tf
     from scipy.sparse import csr_matrix
 
 _LENGTHS = (8, 16, 24, 32, 48, 64, 96)  # words, where a batch of like length ends
-_READY = 16  # batches made ahead, in another thread
+_READY = 16  # batches made ahead
 
 
 def whole(
@@ -20,34 +20,39 @@ def whole(
 
 
 def sparse(
-    inputs: "csr_matrix", targets: np.ndarray, weights: np.ndarray, batch_size: int, seed: int
-) -> dict[str, Any]:
-    """Deal sparse rows without a second copy of them all, which Keras would make.
+    inputs: "csr_matrix",
+    targets: np.ndarray,
+    weights: np.ndarray,
+    batch_size: int,
+    seed: int | None,
+) -> "tf.data.Dataset":
+    """Return batches of sparse rows, put together inside TensorFlow: its steps wait for no Python.
 
-    inputs: scipy CSR matrix of shape (rows, width).
+    inputs: scipy CSR matrix of shape (rows, width); its arrays are moved into TensorFlow's memory,
+        so that they are held once.
+    seed: of the order, another one in each pass; None for the rows' own order.
     """
     import tensorflow as tf
 
-    rng = np.random.default_rng(seed)
     rows, width = inputs.shape
+    starts = tf.constant(inputs.indptr, tf.int64)
+    entries = []
+    for name in ("indices", "data"):
+        flat = tf.constant(getattr(inputs, name))
+        setattr(inputs, name, np.asarray(memoryview(flat)))
+        entries.append(tf.RaggedTensor.from_row_splits(flat, starts, validate=False))
+    labels = tf.constant(targets), tf.constant(weights)
 
-    def batches() -> Iterator[tuple[Any, np.ndarray, np.ndarray]]:
-        order = rng.permutation(rows)
-        for start in range(0, rows, batch_size):
-            at = order[start : start + batch_size]
-            some = inputs[at].tocoo()
-            indices = np.column_stack([some.row, some.col]).astype(np.int64)
-            yield tf.SparseTensor(indices, some.data, some.shape), targets[at], weights[at]
+    def batch(at: "tf.Tensor") -> tuple[Any, Any, Any]:
+        found, numbers = (tf.gather(ragged, at) for ragged in entries)
+        indices = tf.stack([found.value_rowids(), tf.cast(found.flat_values, tf.int64)], axis=1)
+        some = tf.SparseTensor(indices, numbers.flat_values, [tf.size(at, tf.int64), width])
+        return some, *(tf.gather(label, at) for label in labels)
 
-    signature = (
-        tf.SparseTensorSpec((None, width), tf.float32),
-        tf.TensorSpec((None, targets.shape[1]), tf.float32),
-        tf.TensorSpec((None,), tf.float32),
-    )
-    dealt = tf.data.Dataset.from_generator(batches, output_signature=signature)
-    count = -(-rows // batch_size)
-    counted = dealt.apply(tf.data.experimental.assert_cardinality(count))
-    return {"x": counted.prefetch(_READY), "shuffle": False}
+    order = tf.data.Dataset.range(rows)
+    if seed is not None:
+        order = order.shuffle(rows, seed)
+    return order.batch(batch_size).map(batch).prefetch(_READY)
 
 
 def by_length(

@@ -20,6 +20,7 @@ class TrainSettings:
     best_weights: bool
     disguised: Annotated[float, Field(ge=0, le=1)]
     padded: Annotated[float, Field(ge=0, le=1)]
+    copies_at_most: Annotated[int, Field(ge=0)]
     ham_fpr: Share | None
     deterministic: bool
 

@@ -62,29 +62,31 @@ def fit(
     keras_backend.seed_everything(seed, settings.deterministic)
     rows = _learning_rows(split, architecture.folds, seed)
     start = time.perf_counter()
-    copies = augmentation.copies(rows, settings.disguised, settings.padded, seed)
+    copies = augmentation.copies(
+        rows, settings.disguised, settings.padded, settings.copies_at_most, seed
+    )
     learnt = pd.concat([rows, copies])
     vectorizer = architecture.vectorizer()
     inputs = vectorizer.fit_transform(list(learnt["text"]))
     held_out = rows if architecture.folds else split.part("validation").assign(fold=0)
     validation = held_out[held_out["fold"] == 0]
-    held_out_inputs = (
-        inputs[: len(rows)] if architecture.folds else vectorizer.transform(list(held_out["text"]))
-    )
+    held_out_inputs = inputs if architecture.folds else vectorizer.transform(list(held_out["text"]))
     steps = settings.epochs * -(-len(learnt) // settings.batch_size)
     network = architecture.build(vectorizer, settings.learning_rate, steps)
     targets = architecture.targets(spam(learnt), learnt["fold"].to_numpy())
     weights = _row_weights(settings, spam(learnt))
     epochs = _fit_network(
         network,
-        architecture.batches(inputs, targets, weights, settings.batch_size, seed),
-        (held_out_inputs[: len(validation)], architecture.held_out_targets(spam(validation))),
+        {
+            **architecture.validation(held_out_inputs[: len(validation)], spam(validation)),
+            **architecture.batches(inputs, targets, weights, settings.batch_size, seed),
+        },
         settings,
         on_epoch,
     )
     seconds = time.perf_counter() - start
     calibrated, scores = architecture.calibrated(
-        network, held_out_inputs, spam(held_out), held_out["fold"].to_numpy()
+        network, vectorizer, held_out_inputs, spam(held_out), held_out["fold"].to_numpy()
     )
     metadata = Metadata(
         architecture=architecture.name,
@@ -144,8 +146,7 @@ def threshold_at_fpr(scores: np.ndarray, spam: np.ndarray, ham_fpr: float | None
 
 def _fit_network(
     network: Any,
-    learnt: Mapping[str, Any],
-    validation: tuple[Any, np.ndarray],
+    dealt: Mapping[str, Any],
     settings: TrainSettings,
     on_epoch: EpochListener,
 ) -> list[dict[str, float]]:
@@ -160,9 +161,7 @@ def _fit_network(
 
     with _interrupts_held_back() as let_through:
         network.fit(
-            **learnt,
-            validation_data=validation,
-            validation_batch_size=1024,
+            **dealt,
             epochs=settings.epochs,
             callbacks=_callbacks(settings, record, let_through),
             verbose=1 if sys.stdout.isatty() else 2,

@@ -44,12 +44,14 @@ def test_the_skeleton_survives_these_attacks(name: str) -> None:
 
 
 def test_copies_keep_label_and_row_and_come_in_the_shares_asked_for(frame: pd.DataFrame) -> None:
-    copies = augmentation.copies(frame, disguised=0.6, padded=0.3, seed=0)
+    copies = augmentation.copies(frame, disguised=0.6, padded=0.3, at_most=10_000, seed=0)
     assert len(copies) == pytest.approx(0.9 * len(frame), rel=0.1)
     originals = frame.loc[copies.index]
     assert (copies["label"].to_numpy() == originals["label"].to_numpy()).all()
     assert (copies["text"].to_numpy() != originals["text"].to_numpy()).mean() > 0.8
-    assert augmentation.copies(frame, 0.0, 0.0, seed=0).empty
+    assert augmentation.copies(frame, 0.0, 0.0, 10_000, seed=0).empty
+    few = augmentation.copies(frame, disguised=0.6, padded=0.3, at_most=300, seed=0)
+    assert len(few) == pytest.approx(300, rel=0.2)
 
 
 def test_padding_uses_words_of_ham_of_the_same_fold_alone(frame: pd.DataFrame) -> None:
@@ -57,7 +59,7 @@ def test_padding_uses_words_of_ham_of_the_same_fold_alone(frame: pd.DataFrame) -
         fold: set(" ".join(texts).split())
         for fold, texts in frame[frame["label"] == "ham"].groupby("fold")["text"]
     }
-    copies = augmentation.copies(frame, disguised=0.0, padded=1.0, seed=0)
+    copies = augmentation.copies(frame, disguised=0.0, padded=1.0, at_most=10_000, seed=0)
     originals = frame.loc[copies.index]
     for copy, original, fold in zip(
         copies["text"], originals["text"], originals["fold"], strict=True
@@ -67,6 +69,6 @@ def test_padding_uses_words_of_ham_of_the_same_fold_alone(frame: pd.DataFrame) -
 
 
 def test_equal_seeds_give_equal_copies(frame: pd.DataFrame) -> None:
-    first, again, other = (augmentation.copies(frame, 0.5, 0.5, seed) for seed in (0, 0, 1))
+    first, again, other = (augmentation.copies(frame, 0.5, 0.5, 10_000, seed) for seed in (0, 0, 1))
     pd.testing.assert_frame_equal(first, again)
     assert list(first["text"]) != list(other["text"])

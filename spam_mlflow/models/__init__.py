@@ -42,23 +42,29 @@ class Architecture(Protocol):
         """Return what the network learns from rows of these labels (1: spam) and folds."""
         ...
 
-    def held_out_targets(self, spam: np.ndarray) -> np.ndarray:
-        """Return what the network is validated with, each epoch, on rows of fold 0."""
-        ...
-
     def batches(
         self, inputs: Any, targets: np.ndarray, weights: np.ndarray, batch_size: int, seed: int
     ) -> dict[str, Any]:
         """Return the arguments of Keras's `fit` that deal the rows to learn from in batches."""
         ...
 
+    def validation(self, inputs: Any, spam: np.ndarray) -> dict[str, Any]:
+        """Return those that deal the rows of fold 0, to be validated with after each epoch."""
+        ...
+
     def calibrated(
-        self, network: "keras.Model", inputs: Any, spam: np.ndarray, fold: np.ndarray
+        self,
+        network: "keras.Model",
+        vectorizer: Vectorizer,
+        inputs: Any,
+        spam: np.ndarray,
+        fold: np.ndarray,
     ) -> tuple["keras.Model", np.ndarray]:
         """Return the network that yields probabilities of shape (rows, 2): ham, spam.
 
         inputs, spam, fold: all rows if the model is cross-fitted, else the validation part; to
-        calibrate the scores with. Returned second are the rows' spam probabilities from weights
+        calibrate the scores with. What `inputs` holds beyond the rows of `spam` is left out.
+        Returned second are the rows' spam probabilities from weights
         that never saw their fold, shape (rows,).
         """
         ...

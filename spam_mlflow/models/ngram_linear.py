@@ -7,6 +7,7 @@ the last one is calibrated by Platt scaling (Platt 1999) and its thresholds are 
 message has to be kept from it. Only that head is stored.
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     import keras
 
 
-_STEPS_AT_ONCE = 8  # between returns from TensorFlow to Python, which cost a fifth of the time
+_STEPS_AT_ONCE = 16  # between returns from TensorFlow to Python, which take their time
+_VALIDATED_AT_ONCE = 1024  # rows
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class NgramLinear:
         assert isinstance(vectorizer, NgramVectorizer)
         inputs = keras.Input((vectorizer.width,), sparse=True, name="features")
         # Zeros: a feature that training never meets must not move a score.
-        margins = keras.layers.Dense(
+        margins = _sparse_dense()(
             self.folds + 1,
             kernel_initializer="zeros",
             kernel_regularizer=keras.regularizers.L2(self.l2) if self.l2 else None,
@@ -85,27 +87,42 @@ class NgramLinear:
         signs[np.arange(len(spam)), fold] = 0
         return signs
 
-    def held_out_targets(self, spam: np.ndarray) -> np.ndarray:
-        """Return 1 for spam and -1 for ham for the head of fold 0, 0 for all others."""
-        signs = np.zeros((len(spam), self.folds + 1), dtype=np.float32)
-        signs[:, 0] = 2 * spam - 1
-        return signs
-
     def batches(
         self, inputs: Any, targets: np.ndarray, weights: np.ndarray, batch_size: int, seed: int
     ) -> dict[str, Any]:
         """Return batches of sparse rows."""
-        return batches.sparse(inputs, targets, weights, batch_size, seed)
+        return {"x": batches.sparse(inputs, targets, weights, batch_size, seed), "shuffle": False}
+
+    def validation(self, inputs: Any, spam: np.ndarray) -> dict[str, Any]:
+        """Return batches for the head of fold 0 alone, which never learnt from these rows."""
+        signs = np.zeros((len(spam), self.folds + 1), dtype=np.float32)
+        signs[:, 0] = 2 * spam - 1
+        dealt = batches.sparse(inputs, signs, np.ones_like(spam), _VALIDATED_AT_ONCE, None)
+        return {"validation_data": dealt}
 
     def calibrated(
-        self, network: "keras.Model", inputs: Any, spam: np.ndarray, fold: np.ndarray
+        self,
+        network: "keras.Model",
+        vectorizer: Vectorizer,
+        inputs: Any,
+        spam: np.ndarray,
+        fold: np.ndarray,
     ) -> tuple["keras.Model", np.ndarray]:
         """Return the head that saw everything, with a softmax layer fitted to the others."""
         from sklearn.linear_model import LogisticRegression
 
+        assert isinstance(vectorizer, NgramVectorizer)
         keras = keras_backend.load()
         kernel, bias = network.get_layer("margins").get_weights()
-        held_out = (inputs @ kernel + bias)[np.arange(len(fold)), fold][:, None]
+        held_out = np.empty((len(fold), 1), dtype=np.float32)
+        for head in range(self.folds):
+            # Features that only this fold holds would not be in the vocabulary of new texts:
+            # left in, they take up length, and held-out scores are less extreme than new ones.
+            seen = kernel[:, head] != 0
+            rows = np.flatnonzero(fold == head)
+            for at in np.split(rows, range(_VALIDATED_AT_ONCE, len(rows), _VALIDATED_AT_ONCE)):
+                known = vectorizer.as_if_known(inputs[at], seen)
+                held_out[at, 0] = known @ kernel[:, head] + bias[head]
         platt = LogisticRegression(C=np.inf).fit(held_out, spam)
         margin = keras.layers.Dense(1, name="margin")
         softmax = keras.layers.Dense(2, activation="softmax", name="calibration")
@@ -123,6 +140,23 @@ class NgramLinear:
         scale, offset = network.get_layer("calibration").get_weights()
         slope, shift = float(scale[0, 1] - scale[0, 0]), float(offset[1] - offset[0])
         return {"coefficients": kernel[:, 0] * slope, "intercept": bias[0] * slope + shift}
+
+
+@functools.cache
+def _sparse_dense() -> type["keras.layers.Dense"]:
+    """Return a Dense layer for sparse input that trains three times as fast as Keras's own.
+
+    Keras multiplies sparse tensors by way of an embedding look-up.
+    """
+    keras = keras_backend.load()
+    import tensorflow as tf
+
+    class SparseDense(keras.layers.Dense):  # type: ignore[name-defined, misc]
+        def call(self, rows: tf.SparseTensor) -> tf.Tensor:
+            kernel = tf.convert_to_tensor(self.kernel)
+            return tf.sparse.sparse_dense_matmul(rows, kernel) + self.bias
+
+    return SparseDense
 
 
 def _squared_hinge(signs: Any, margins: Any) -> Any:

@@ -62,10 +62,6 @@ class SequenceNetwork:
         """Return the class index of each row, shape (rows, 1)."""
         return spam[:, None]
 
-    def held_out_targets(self, spam: np.ndarray) -> np.ndarray:
-        """Return the class index of each row, shape (rows, 1)."""
-        return spam[:, None]
-
     def batches(
         self, inputs: Any, targets: np.ndarray, weights: np.ndarray, batch_size: int, seed: int
     ) -> dict[str, Any]:
@@ -73,8 +69,17 @@ class SequenceNetwork:
         deal = batches.by_length if self.by_length else batches.whole
         return deal(inputs, targets, weights, batch_size)
 
+    def validation(self, inputs: Any, spam: np.ndarray) -> dict[str, Any]:
+        """Return whole padded rows, many at once."""
+        return {"validation_data": (inputs, spam[:, None]), "validation_batch_size": 1024}
+
     def calibrated(
-        self, network: "keras.Model", inputs: Any, spam: np.ndarray, fold: np.ndarray
+        self,
+        network: "keras.Model",
+        vectorizer: Vectorizer,
+        inputs: Any,
+        spam: np.ndarray,
+        fold: np.ndarray,
     ) -> tuple["keras.Model", np.ndarray]:
         """Return `network` as it is and its scores: softmax probabilities are not recalibrated."""
         return network, network.predict(inputs, batch_size=1024, verbose=0)[:, 1]
