@@ -38,6 +38,18 @@ COMMANDS = {
         "score a logged or registered model on any data set",
         "python -m spam_mlflow evaluate model_uri=models:/spam-classifier/1 data=sample",
     ),
+    "promote": Command(
+        "gate a version against the champion, then move the alias to it",
+        "python -m spam_mlflow promote version=3 data_dir=data/uci",
+    ),
+    "rollback": Command(
+        "return the alias to an earlier version",
+        "python -m spam_mlflow rollback reason='too many complaints'",
+    ),
+    "history": Command(
+        "show who was champion, when and why, and which versions there are",
+        "python -m spam_mlflow history",
+    ),
 }
 
 
@@ -89,13 +101,15 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def _epilog(name: str, command: Command) -> str:
     """Return the choices that `conf/` offers to a command, where the rest is explained."""
-    groups = (f"  {group}={'|'.join(config.choices(group))}" for group in config.groups(name))
+    groups = [f"  {group}={'|'.join(config.choices(group))}" for group in config.groups(name)]
+    rest = f"every key is explained in conf/{name}.yaml"
+    if groups:
+        rest = f"every other key is explained in conf/{name}.yaml and the groups' files"
     return "\n".join(
         [
-            "config groups and their choices:",
+            *(["config groups and their choices:"] if groups else []),
             *groups,
-            f"every other key is explained in conf/{name}.yaml and the groups' files; --config "
-            "prints the whole",
+            f"{rest}; --config prints the whole",
             "",
             f"example: {command.example}",
         ]

@@ -89,7 +89,8 @@ def choices(group: str) -> list[str]:
 
 def groups(name: str) -> list[str]:
     """Return the config groups that `conf/<name>.yaml` chooses from, in its order."""
-    defaults = OmegaConf.load(CONF / f"{name}.yaml").defaults
+    file = DictConfig(OmegaConf.load(CONF / f"{name}.yaml"))
+    defaults = file.get("defaults", ())
     return [str(key) for entry in defaults if isinstance(entry, DictConfig) for key in entry]
 
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import mlflow
 import numpy as np
 import pandas as pd
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
@@ -44,6 +46,9 @@ _SERVED_CODE = (
     "vectorizers/ngram.py",
     "vectorizers/sequence.py",
 )
+VALIDATION_TAG = "validation_status"
+"""Tag of a version that passed or failed the gate."""
+
 EXAMPLES = ["Ok, see you at seven then", "URGENT! You have won a £1000 prize, call 09061701461 now"]
 
 
@@ -55,7 +60,7 @@ def log_model(classifier: Classifier, weights: dict[str, np.ndarray] | None) -> 
         for name in _SERVED_CODE:
             (code / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(_PACKAGE / name, code / name)
-        with _quiet():
+        with quiet():
             return mlflow.pyfunc.log_model(
                 name="model",
                 python_model=str(_PACKAGE / "servable.py"),
@@ -65,6 +70,18 @@ def log_model(classifier: Classifier, weights: dict[str, np.ndarray] | None) -> 
                 input_example=pd.DataFrame({"text": EXAMPLES}),
                 pip_requirements=_requirements(linear=weights is not None),
             )
+
+
+def save_noop(folder: Path) -> None:
+    """Write a model that does nothing, in the form of the served one, to `folder`."""
+    with quiet():
+        mlflow.pyfunc.save_model(
+            folder,
+            python_model=str(_PACKAGE / "noop_servable.py"),
+            signature=signature(0.5),
+            input_example=pd.DataFrame({"text": EXAMPLES}),
+            pip_requirements=_requirements(linear=True),
+        )
 
 
 def signature(threshold: float) -> ModelSignature:
@@ -79,7 +96,12 @@ def signature(threshold: float) -> ModelSignature:
             ColSpec(DataType.double, "ham_probability"),
         ]
     )
-    params = ParamSchema([ParamSpec("threshold", DataType.double, threshold)])
+    params = ParamSchema(
+        [
+            ParamSpec("threshold", DataType.double, threshold),
+            ParamSpec("explain", DataType.boolean, False),
+        ]
+    )
     return ModelSignature(inputs=inputs, outputs=outputs, params=params)
 
 
@@ -95,14 +117,14 @@ def register(model_uri: str, tags: Mapping[str, str], description: str) -> str:
 
     description: Markdown, shown on the version's page.
     """
-    with _quiet():
+    with quiet():
         version = str(mlflow.register_model(model_uri, REGISTERED_MODEL, tags=dict(tags)).version)
-        mlflow.MlflowClient().update_model_version(REGISTERED_MODEL, version, description)
+        MlflowClient().update_model_version(REGISTERED_MODEL, version, description)
     return version
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Hold back MLflow's notes on its steps, and its warning that an environment has no pip."""
     levels = {"mlflow": logging.WARNING, "mlflow.utils.environment": logging.ERROR}
     before = {name: logging.getLogger(name).level for name in levels}
@@ -113,6 +135,61 @@ def _quiet() -> Iterator[None]:
     finally:
         for name, level in before.items():
             logging.getLogger(name).setLevel(level)
+
+
+@dataclass(frozen=True)
+class Version:
+    """A registered version: its number, its own tags and those of the run that trained it."""
+
+    number: str
+    run_id: str | None
+    tags: Mapping[str, str]
+    run_tags: Mapping[str, str]
+
+    @property
+    def uri(self) -> str:
+        """The address that MLflow knows the version by."""
+        return f"models:/{REGISTERED_MODEL}/{self.number}"
+
+
+def find_version(client: MlflowClient, version: str) -> Version:
+    """Return the registered version of that number; "latest" is the highest.
+
+    Raises UserError where there is none, naming those that exist.
+    """
+    found = {str(entry.version): entry for entry in _registered_versions(client)}
+    number = next(reversed(found), "none") if version == "latest" else version
+    if number not in found:
+        existing = ", ".join(found) or "none"
+        raise UserError(
+            f"version={version!r} of {REGISTERED_MODEL} does not exist; existing: {existing}"
+        )
+    return _version(client, found[number])
+
+
+def versions(client: MlflowClient) -> list[Version]:
+    """Return every registered version, the oldest first."""
+    return [_version(client, entry) for entry in _registered_versions(client)]
+
+
+def _registered_versions(client: MlflowClient) -> list[ModelVersion]:
+    found = client.search_model_versions(f"name='{REGISTERED_MODEL}'")
+    return sorted(found, key=lambda entry: int(entry.version))
+
+
+def _version(client: MlflowClient, entry: ModelVersion) -> Version:
+    run_tags = client.get_run(entry.run_id).data.tags if entry.run_id else {}
+    return Version(str(entry.version), entry.run_id, dict(entry.tags), dict(run_tags))
+
+
+def find_alias(client: MlflowClient, alias: str) -> str | None:
+    """Return the version that `alias` points to, None where it points nowhere."""
+    try:
+        return str(client.get_model_version_by_alias(REGISTERED_MODEL, alias).version)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
 
 
 @dataclass(frozen=True)
@@ -134,16 +211,46 @@ class ServedModel:
 def load_model(model_uri: str) -> ServedModel:
     """Return the model at `model_uri`.
 
-    Raises UserError where there is none, or where it was not logged by this project.
+    Raises UserError where there is none, where it was not logged by this project, and where its
+    files are not those that were logged.
     """
+    return load_folder(download(model_uri))
+
+
+def download(model_uri: str) -> Path:
+    """Return a local folder with the model at `model_uri`, its files checked; errors likewise."""
     try:
         folder = Path(mlflow.artifacts.download_artifacts(model_uri))
+    except (MlflowException, OSError) as error:
+        raise _no_model(model_uri, error) from error
+    scoring.verify(_files(folder))
+    return folder
+
+
+def metadata(folder: Path) -> Metadata:
+    """Return the metadata of the model in the local `folder`."""
+    try:
+        file = _files(folder) / METADATA_FILE
+        return Metadata(**json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, TypeError, ValueError) as error:
+        raise _no_model(str(folder), error) from error
+
+
+def load_folder(folder: Path) -> ServedModel:
+    """Return the model in the local `folder`."""
+    try:
         model = mlflow.pyfunc.load_model(str(folder))
-        file = folder / "artifacts" / CLASSIFIER / METADATA_FILE
-        metadata = Metadata(**json.loads(file.read_text(encoding="utf-8")))
-    except (MlflowException, OSError, TypeError, ValueError) as error:
-        raise UserError(
-            f"model_uri={model_uri!r} is not a model of this project "
-            f"({str(error).splitlines()[0]}); try models:/{REGISTERED_MODEL}/1"
-        ) from error
-    return ServedModel(model.predict, metadata.thresholds)
+    except (MlflowException, OSError) as error:
+        raise _no_model(str(folder), error) from error
+    return ServedModel(model.predict, metadata(folder).thresholds)
+
+
+def _files(folder: Path) -> Path:
+    return folder / "artifacts" / CLASSIFIER
+
+
+def _no_model(where: str, error: Exception) -> UserError:
+    return UserError(
+        f"{where} is not a model of this project ({str(error).splitlines()[0]}); "
+        f"try models:/{REGISTERED_MODEL}/1"
+    )

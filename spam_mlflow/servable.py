@@ -10,6 +10,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from spam_mlflow import scoring
+from spam_mlflow.errors import UserError
 
 _SHOWN = 80  # characters of a bad value that an error repeats
 
@@ -31,18 +32,27 @@ class ServableSpamModel(PythonModel):
         """Return one row per text.
 
         params: `threshold`, the spam probability from which a text is labelled spam; the model's
-            own where it is absent.
+            own where it is absent. `explain`: whether to add a column `explanation` with the
+            features that moved the score and their contributions, which sum to its logit.
 
-        Raises MlflowException (HTTP 400) for anything but strings and for a threshold outside 0
-        to 1.
+        Raises MlflowException (HTTP 400) for anything but strings, for a threshold outside 0 to 1,
+        and for `explain` where the model is not linear.
         """
         texts = _texts(model_input)
         threshold = _threshold(params, self._scorer.threshold)
         spam = self._scorer.spam_probability(texts)
         labels = np.where(spam >= threshold, "spam", "ham")
-        return pd.DataFrame(
-            {"label": labels, "spam_probability": spam, "ham_probability": 1 - spam}
-        )
+        answer: dict[str, Any] = {
+            "label": labels,
+            "spam_probability": spam,
+            "ham_probability": 1 - spam,
+        }
+        if (params or {}).get("explain"):
+            try:
+                answer["explanation"] = self._scorer.explanations(texts)
+            except UserError as error:
+                raise _bad_request(str(error)) from error
+        return pd.DataFrame(answer)
 
 
 def _texts(model_input: pd.DataFrame) -> list[str]:

@@ -31,3 +31,32 @@ class RunSettings:
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     register: bool
+
+
+Alias = Literal["champion", "challenger"]
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class PromoteSettings:
+    """What stands at the top of `conf/promote.yaml` and says how to promote."""
+
+    to: Alias
+    first: bool
+    dry_run: bool
+    override: Annotated[str, Field(min_length=1)] | None
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class RollbackSettings:
+    """See `conf/rollback.yaml`."""
+
+    to: Alias
+    steps: Annotated[int, Field(ge=1)]
+    reason: str
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class HistorySettings:
+    """See `conf/history.yaml`."""
+
+    to: Alias

@@ -157,6 +157,7 @@ class NgramVectorizer:
 
     def _set_vocabulary(self, frequencies: Mapping[str, Mapping[str, int]], texts: int) -> None:
         self.texts, self._frequencies = texts, frequencies
+        self._feature_names: list[str] = []  # made on first use
         self._remembered.cache_clear()
         sizes = [len(frequencies[block]) for block in BLOCKS]
         self._starts = dict(zip(BLOCKS, np.cumsum([0, *sizes[:-1]]).tolist(), strict=True))
@@ -276,6 +277,11 @@ class NgramVectorizer:
         """Name of each column, such as "word:call now", "char:fre" or "style:capitals"."""
         grams = [f"{block}:{gram}" for block in BLOCKS for gram in self._frequencies[block]]
         return grams + [f"style:{name}" for name in STYLE]
+
+    def names(self, columns: np.ndarray) -> list[str]:
+        """Return the names of a few columns."""
+        self._feature_names = self._feature_names or self.feature_names
+        return [self._feature_names[column] for column in columns.tolist()]
 
     def transform(self, texts: Sequence[str]) -> "csr_matrix":
         """Return a scipy CSR matrix of shape (texts, width), float32."""
