@@ -31,7 +31,7 @@ from sklearn.naive_bayes import MultinomialNB
 from sklearn.pipeline import Pipeline, make_pipeline, make_union
 from sklearn.svm import LinearSVC
 
-from spam_mlflow import config, evaluation, keras_backend, tracking, training, wiring
+from spam_mlflow import config, evaluation, keras_backend, significance, tracking, training, wiring
 from spam_mlflow.classifier import Thresholds
 from spam_mlflow.data.messages import validated
 from spam_mlflow.data.uci import SMS_FILE, YOUTUBE, UciFiles, parse_sms, parse_youtube
@@ -43,7 +43,6 @@ SVM = "word+char SVM"
 COLUMNS = ("accuracy", "f1", "mcc", "pr_auc", "ham_fpr", "recall_at_fpr_0_2pct", "ece")
 SOURCES = ("f1__uci_sms", "f1__uci_youtube")
 VALIDATION = 0.1875  # of what is not scored: 15 % of all, as in conf/split/grouped.yaml
-BOOTSTRAPS = 2000
 
 
 @dataclass(frozen=True)
@@ -159,31 +158,13 @@ def trainers(names: Sequence[str]) -> Iterator[tuple[str, Trainer]]:
         yield name, partial(ours, [f"model={name}", *plain])
 
 
-def intervals(
-    frame: pd.DataFrame, splits: Sequence[Split], a: list[Scored], b: list[Scored]
-) -> str:
-    """Return the paired bootstrap interval (95 %) of the F1 of `a` minus that of `b`.
-
-    Groups are resampled, since near-copies are no independent evidence.
-    """
-    spam = training.spam(frame).astype(bool)
-    counts = np.zeros((2, 3, int(frame["group"].max()) + 1))
-    for split, *pair in zip(splits, a, b, strict=False):
-        rows = split.frame["part"].to_numpy() == "test"
-        groups, truth = frame["group"].to_numpy()[rows], spam[rows]
-        for side, model in enumerate(pair):
-            outcomes = (model.called & truth, model.called & ~truth, ~model.called & truth)
-            for kind, hits in enumerate(outcomes):
-                np.add.at(counts[side, kind], groups, hits)
-    rng = np.random.default_rng(0)
-    size = counts.shape[2]
-    differences = []
-    for _ in range(BOOTSTRAPS):
-        weight = np.bincount(rng.integers(0, size, size), minlength=size)
-        tp, fp, fn = np.moveaxis(counts @ weight, 1, 0)
-        f1 = 2 * tp / (2 * tp + fp + fn)
-        differences.append(f1[0] - f1[1])
-    low, high = np.percentile(differences, [2.5, 97.5])
+def intervals(splits: Sequence[Split], a: list[Scored], b: list[Scored]) -> str:
+    """Return the paired bootstrap interval (95 %) of the F1 of `a` minus that of `b`."""
+    tests = pd.concat([split.part("test") for split, _ in zip(splits, a, strict=False)])
+    ours, theirs = (np.concatenate([fold.called for fold in side[: len(a)]]) for side in (a, b))
+    _, low, high = significance.paired_difference(
+        significance.f1, tests["group"].to_numpy(), training.spam(tests).astype(bool), ours, theirs
+    )
     return f"{low:+.4f} to {high:+.4f}"
 
 
@@ -288,7 +269,7 @@ def main() -> None:
             used = splits[: arguments.few_folds] if name in FEW else splits
             results[name] = [train(split) for split in used]
             against = {
-                name: intervals(frame, splits, found, results[SVM])
+                name: intervals(splits, found, results[SVM])
                 for name, found in results.items()
                 if SVM in results and name != SVM
             }

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from scripts import bench_quality
-from spam_mlflow import keras_backend, obfuscation, tracking, training
+from spam_mlflow import behaviour, keras_backend, obfuscation, tracking, training
 from spam_mlflow.classifier import Classifier
 from spam_mlflow.split import Split, cross_validation
 
@@ -111,58 +111,11 @@ def measure(split: Split, default: Classifier, with_nlpaug: bool) -> list[dict[s
     return rows
 
 
-MINIMUM = {
-    "spam": (
-        "You have won £5000! Call 09061234567 now to claim your prize",
-        "FREE ringtone! Text TONE to 85555, 150p per msg",
-        "Subscribe to my channel please, I make great music videos http://youtu.be/abc",
-        "Hot singles are waiting to chat with you, txt CHAT to 69696",
-        "Congratulations, your number was selected for a free holiday, call 08001234567",
-    ),
-    "ham": (
-        "Ok, see you at seven then",
-        "Can you pick up some milk on your way home?",
-        "This song is amazing, I love it so much",
-        "Sorry I'm late, the train was delayed by 20 minutes",
-        "Happy birthday mum! Love you",
-    ),
-}
-INVARIANT: dict[str, Callable[[str], str]] = {
-    "invariance: full stop at the end": lambda text: f"{text}.",
-    "invariance: twice the spaces": lambda text: text.replace(" ", "  "),
-    "invariance: another phone number": lambda text: "".join(
-        "7" if c.isdigit() and c != "0" else c for c in text
-    ),
-    "invariance: a name in front": lambda text: f"Alex: {text}",
-    "invariance: soft hyphens": "\u00ad".join,
-}
-SPAMMIER = (" Call 09061701461 now to claim", " Text WIN to 80086", " Check out my channel")
-
-
-def behaviour(split: Split, default: Classifier) -> list[dict[str, object]]:
+def checks(split: Split, default: Classifier) -> list[dict[str, object]]:
     """Return the failure rate of each behavioural check of the default model on one fold."""
-    score, bound = default.spam_probability, default.metadata.threshold
     texts = list(split.part("test")["text"])
-    before = score(texts)
-    rows: list[dict[str, object]] = [
-        {
-            "check": f"minimum: plain {label}",
-            "failures": np.mean((score(list(examples)) >= bound) != (label == "spam")),
-        }
-        for label, examples in MINIMUM.items()
-    ]
-    for name, change in INVARIANT.items():
-        changed = score([change(text) for text in texts]) >= bound
-        rows.append({"check": name, "failures": np.mean(changed != (before >= bound))})
-    for tail in SPAMMIER:
-        after = score([text + tail for text in texts])
-        rows.append(
-            {
-                "check": f"direction: +{tail!r} is no less spam",
-                "failures": np.mean(after < before - 0.05),
-            }
-        )
-    return rows
+    found = behaviour.failures(default.spam_probability, default.metadata.threshold, texts)
+    return [{"check": name, "failures": share} for name, share in found]
 
 
 def main() -> None:
@@ -181,8 +134,8 @@ def main() -> None:
     rows = pd.DataFrame([row for pair in fitted for row in measure(*pair, arguments.nlpaug)])
     means = rows.groupby(["attack", "model"], sort=False)[["recall", "ham FPR"]].mean()
     cells = means.map("{:.3f}".format).agg(" / ".join, axis=1).unstack(sort=False)
-    checks = pd.DataFrame([row for pair in fitted for row in behaviour(*pair)])
-    failures = checks.groupby("check", sort=False)["failures"].mean().map("{:.2%}".format)
+    behaved = pd.DataFrame([row for pair in fitted for row in checks(*pair)])
+    failures = behaved.groupby("check", sort=False)["failures"].mean().map("{:.2%}".format)
     lines = [
         f"Spam recall / ham false-positive rate, mean of {len(splits)} folds",
         "",

@@ -1,6 +1,7 @@
 """MLflow's real scoring server, started for as long as it is needed."""
 
 import contextlib
+import dataclasses
 import os
 import signal
 import socket
@@ -63,14 +64,23 @@ class ScoringServer:
 
     def memory_mb(self) -> float:
         """Return the resident memory of the process that listens, and so scores."""
+        return float(self.listener().memory_info().rss) / 2**20
+
+    def listener(self) -> psutil.Process:
+        """Return the process that listens."""
         port = int(self.url.rpartition(":")[2])
         first = psutil.Process(self.process.pid)
-        listening = next(
+        return next(
             process
             for process in [*reversed(first.children(recursive=True)), first]
             if any(c.laddr.port == port for c in process.net_connections("tcp") if c.laddr)
         )
-        return float(listening.memory_info().rss) / 2**20
+
+    @contextlib.contextmanager
+    def another_client(self) -> "Iterator[ScoringServer]":
+        """Yield the same server behind a connection of its own, for use in another thread."""
+        with requests.Session() as session:
+            yield dataclasses.replace(self, session=session)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,7 @@
 """The model that MLflow serves, logged from this file's code: nothing of it is pickled."""
 
+import contextlib
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from spam_mlflow import scoring
 from spam_mlflow.errors import UserError
 
 _SHOWN = 80  # characters of a bad value that an error repeats
+_FEW = 16  # texts of a request that is over in a few milliseconds
+_LONGEST = 200_000  # characters of a text; a message is shorter, and longer ones hold up others
 
 
 class ServableSpamModel(PythonModel):
@@ -22,6 +26,7 @@ class ServableSpamModel(PythonModel):
         """Load the scorer and score once, so that the first request is as fast as the next."""
         self._scorer = scoring.load(Path(context.artifacts[scoring.CLASSIFIER]))
         self._scorer.spam_probability(["warm up"])
+        self._one_at_a_time = threading.Lock()
 
     def predict(
         self,
@@ -35,10 +40,17 @@ class ServableSpamModel(PythonModel):
             own where it is absent. `explain`: whether to add a column `explanation` with the
             features that moved the score and their contributions, which sum to its logit.
 
-        Raises MlflowException (HTTP 400) for anything but strings, for a threshold outside 0 to 1,
-        and for `explain` where the model is not linear.
+        Raises MlflowException (HTTP 400) for anything but strings, for texts of more than 200,000
+        characters, for a threshold outside 0 to 1, and for `explain` where the model is not linear.
         """
         texts = _texts(model_input)
+        # Threads that fight over the interpreter take twice as long as threads that queue; large
+        # batches do not queue, or they would hold up single messages.
+        queue = self._one_at_a_time if len(texts) <= _FEW else contextlib.nullcontext()
+        with queue:
+            return self._answer(texts, params)
+
+    def _answer(self, texts: list[str], params: dict[str, Any] | None) -> pd.DataFrame:
         threshold = _threshold(params, self._scorer.threshold)
         spam = self._scorer.spam_probability(texts)
         labels = np.where(spam >= threshold, "spam", "ham")
@@ -69,6 +81,11 @@ def _texts(model_input: pd.DataFrame) -> list[str]:
             )
             shown = repr(value)[:_SHOWN]
             raise _bad_request(f"'text' must be a string, but row {row} is {kind}: {shown}")
+        if len(value) > _LONGEST:
+            raise _bad_request(
+                f"'text' in row {row} is {len(value):,} characters long; at most {_LONGEST:,} are "
+                "scored: send the message alone"
+            )
     return values
 
 

@@ -20,9 +20,10 @@ _SPACED_OUT = re.compile(r"(?<!\S)\S(?:\s+\S(?!\S)){3,}")
 _PUNCTUATED = re.compile(
     rf"(?<!{_LETTER}){_LETTER}(?:([.\-_*|/~,]){_LETTER})(?:\1{_LETTER})+(?!{_LETTER})"
 )
+_PERHAPS_PUNCTUATED = re.compile(rf"([.\-_*|/~,]){_LETTER}\1")
 _LAST_LATIN = "\u024f"  # accented Latin letters stay: they are someone's language, not a disguise
 _LEET_TABLE = str.maketrans("4@31!05$7", "aaeiiosst")
-_LEET_SIGN = re.compile("[4@310$57]")
+_PERHAPS_LEET = re.compile(rf"[4@310$57](?:(?={_LETTER})|(?<={_LETTER}.))")
 _LEET_WORD = re.compile(
     rf"{_LETTER}[4@310$57]+{_LETTER}|{_LETTER}[4@310$57]{{1,2}}$|^[4@310$57]{{1,2}}{_LETTER}"
 )
@@ -33,7 +34,10 @@ _EDGES = "!?.,;:\"'()"
 
 def decode(text: str) -> str:
     """Return `text` with HTML entities decoded, in NFKC, without invisible characters."""
-    return _INVISIBLE.sub("", unicodedata.normalize("NFKC", html.unescape(text)))
+    plain = html.unescape(text)
+    if plain.isascii():
+        return plain
+    return _INVISIBLE.sub("", unicodedata.normalize("NFKC", plain))
 
 
 def normalise(text: str) -> str:
@@ -47,9 +51,10 @@ def normalise(text: str) -> str:
     if not plain.isascii():
         plain = plain.translate(_look_alikes())
     plain = _SPACED_OUT.sub(_join_letters, plain)
-    plain = _PUNCTUATED.sub(lambda found: found[0].replace(found[1], ""), plain)
+    if _PERHAPS_PUNCTUATED.search(plain):  # the quicker of the two patterns
+        plain = _PUNCTUATED.sub(lambda found: found[0].replace(found[1], ""), plain)
     words = plain.split()
-    if _LEET_SIGN.search(plain):
+    if _PERHAPS_LEET.search(plain):
         words = _without_leet(words)
     return " ".join(words)
 
@@ -87,9 +92,11 @@ def _join_letters(found: re.Match[str]) -> str:
 
 
 def _without_leet(words: list[str]) -> list[str]:
-    candidates = [word for word in words if len(word) > 1 and _HAS_LETTER.search(word)]
-    leet = sum(bool(_LEET_WORD.search(word)) for word in candidates)
-    if leet >= 2 and len(candidates) >= 3 and leet >= _LEET_SHARE * len(candidates):
+    leet = sum(len(word) > 1 and _LEET_WORD.search(word) is not None for word in words)
+    if leet < 2:
+        return words
+    candidates = sum(len(word) > 1 and _HAS_LETTER.search(word) is not None for word in words)
+    if candidates >= 3 and leet >= _LEET_SHARE * candidates:
         words = [w.translate(_LEET_TABLE) if _HAS_LETTER.search(w) else w for w in words]
     return words
 
