@@ -10,6 +10,7 @@ import itertools
 import math
 import re
 import string
+import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -51,11 +52,13 @@ _PATTERN = str.maketrans(
 )
 _LETTERS_OR_OTHER = re.compile("[A-Za-z]+|[^A-Za-z]+")
 _LONG_RUN = re.compile(r"([Aa])\1+")
+_PACK = struct.Struct(f"{len(_SIGNS)}I").pack
 _KEY_BITS = 60  # of a key, below the number of its block
 _KEY = (1 << _KEY_BITS) - 1
 _WORD_BITS = _KEY_BITS // 2  # of a word's number in a key, which holds two of them
 _SHAPE_LENGTH = 12  # characters of a shape that are told apart
 _REMEMBERED_CHUNKS = 50_000  # some 30 MB; a chunk longer than the next figure is not worth it
+_REMEMBERED_PATTERNS = 1000  # of words; a few dozen make up most texts
 _REMEMBERED_LENGTH = 40  # characters
 _LONG_WORD = 20  # characters; longer runs of letters are words run together
 _LONGEST_SEGMENTED = 2000  # characters of a text; bounds the time that it can take to 50 ms
@@ -490,6 +493,11 @@ def shape(chunk: str) -> str:
     pattern = chunk.translate(_PATTERN)
     if not chunk.isascii():
         pattern = _DIGIT.sub("0", pattern)  # the other scripts' digits
+    return _shortened(pattern)
+
+
+@functools.lru_cache(_REMEMBERED_PATTERNS)
+def _shortened(pattern: str) -> str:
     return _LONG_RUN.sub(r"\1\1", pattern)[:_SHAPE_LENGTH]
 
 
@@ -501,9 +509,11 @@ def signs(chunk: str) -> bytes:
     kinds = chunk.translate(_PATTERN)
     capitals, digits = kinds.count("A"), kinds.count("0")
     letters = capitals + kinds.count("a")
+    if letters == len(chunk):
+        return _PACK(capitals, 0, letters, letters, 0, 0, 0, 0)  # most chunks are words
     alphanumeric = letters + digits
     foreign = "" if chunk.isascii() else [c for c in chunk if not c.isascii()]
-    found = (
+    return _PACK(
         capitals + sum(map(str.isupper, foreign)),
         digits + sum(map(str.isdigit, foreign)),
         letters + sum(map(str.isalpha, foreign)),
@@ -513,7 +523,6 @@ def signs(chunk: str) -> bytes:
         _CURRENCY.search(chunk) is not None,
         _LONG_NUMBER.search(chunk) is not None,
     )
-    return np.array(found, dtype=np.uint32).tobytes()
 
 
 def _style(texts: Sequence[str], owners: np.ndarray, signs: np.ndarray) -> np.ndarray:
