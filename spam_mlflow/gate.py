@@ -236,7 +236,9 @@ def _data(held: Holdout, settings: GateSettings) -> Iterator[Check]:
 
 
 def _figures(scored: _Scored, held: Holdout, settings: GateSettings) -> Iterator[Check]:
-    found = evaluation.metrics(held.frame, scored.scores, scored.metadata.thresholds, "x")
+    found: dict[str, float] = {}
+    if np.isfinite(scored.scores).all():
+        found = evaluation.metrics(held.frame, scored.scores, scored.metadata.thresholds, "x")
     figures = {name.removeprefix("x_"): value for name, value in found.items()}
     bounds = [(name, bound, True) for name, bound in settings.floors.items()]
     bounds += [(name, bound, False) for name, bound in settings.ceilings.items()]

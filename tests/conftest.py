@@ -1,3 +1,4 @@
+import contextlib
 import os
 import signal
 import socket
@@ -120,7 +121,8 @@ def serve(
         wait_for(health, server, log)
         yield server
     finally:
-        os.killpg(server.pid, signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):  # a test may have ended it already
+            os.killpg(server.pid, signal.SIGTERM)
         server.wait(30)
 
 
