@@ -1,6 +1,11 @@
 import json
+import math
+import os
+import re
+import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +16,10 @@ import pytest
 import requests
 from conftest import Trained, free_port, serve
 
+from scripts import bench_serving
+from spam_mlflow import scoring_server
 from spam_mlflow.classifier import Classifier
+from spam_mlflow.data.sample import SampleSource
 
 HAM, SPAM = (
     "Ok, see you at seven then",
@@ -94,7 +102,26 @@ def test_the_threshold_can_be_given(endpoint: Endpoint) -> None:
         assert rows[0]["label"] == label
 
 
+def test_an_explanation_sums_to_the_logit(endpoint: Endpoint) -> None:
+    texts = [HAM, SPAM, *ODD]
+    plain = endpoint.score({"inputs": texts})
+    rows = endpoint.score({"inputs": texts, "params": {"explain": True}})
+    for row, unexplained in zip(rows, plain, strict=True):
+        assert row["spam_probability"] == unexplained["spam_probability"]
+        assert "explanation" not in unexplained
+        logit = math.log(row["spam_probability"] / row["ham_probability"])
+        total = sum(part["contribution"] for part in row["explanation"])
+        assert total == pytest.approx(logit, abs=1e-6)
+    features = [part["feature"] for part in rows[1]["explanation"]]
+    assert features[-2:] == ["all other features", "intercept"]
+    assert len(features) == 12
+    assert any("subscribe" in name or "channel" in name for name in features)
+    moved = [abs(part["contribution"]) for part in rows[1]["explanation"][:10]]
+    assert moved == sorted(moved, reverse=True)
+
+
 BAD: dict[str, tuple[Any, str]] = {
+    "1 MB": ({"inputs": [HAM, "a" * 2**20]}, "row 1 is 1,048,576 characters long; at most 200,000"),
     "null": ({"dataframe_records": [{"text": HAM}, {"text": None}]}, "row 1 is null"),
     "number": ({"dataframe_records": [{"text": 5}]}, "row 0 is int: 5"),
     "boolean": ({"dataframe_records": [{"text": True}]}, "row 0 is bool: True"),
@@ -131,10 +158,73 @@ def test_an_unknown_content_type_is_refused(endpoint: Endpoint) -> None:
 
 
 def test_the_models_environment_is_small_and_pinned(trained: Trained) -> None:
-    uri = trained.project.client.get_model_version_download_uri("spam-classifier", "1")
-    model = mlflow.artifacts.download_artifacts(uri, tracking_uri=trained.project.store)
-    lines = Path(model, "requirements.txt").read_text().split()
+    model = model_folder(trained)
+    lines = (model / "requirements.txt").read_text().split()
     names = [line.partition("==")[0] for line in lines]
     assert sorted(names) == ["confusable-homoglyphs", "mlflow", "numpy", "pandas"]
     assert all("==" in line for line in lines)
-    assert not [path for path in Path(model).rglob("*") if path.suffix in (".pkl", ".pickle")]
+    assert not [path for path in model.rglob("*") if path.suffix in (".pkl", ".pickle")]
+
+
+def model_folder(trained: Trained) -> Path:
+    uri = trained.project.client.get_model_version_download_uri("spam-classifier", "1")
+    return Path(mlflow.artifacts.download_artifacts(uri, tracking_uri=trained.project.store))
+
+
+def test_many_clients_with_good_and_bad_requests_at_once(trained: Trained, tmp_path: Path) -> None:
+    texts = SampleSource().load().frame["text"].tolist()[:200]
+    with scoring_server.running(model_folder(trained), tmp_path / "server.log") as server:
+        found = bench_serving.soak(server, texts, 600)
+    assert (found.good, found.bad, found.wrong) == (540, 60, 0)
+    assert not found.unrefused
+    assert found.same_process
+
+
+def test_large_batches_do_not_hold_up_single_messages(trained: Trained, tmp_path: Path) -> None:
+    texts = SampleSource().load().frame["text"].tolist()
+    with (
+        scoring_server.running(model_folder(trained), tmp_path / "server.log") as server,
+        ThreadPoolExecutor(1) as pool,
+        server.another_client() as other,
+    ):
+        batch = pool.submit(server.score, {"inputs": texts * 20})
+        singles = 0
+        while not batch.done():
+            assert len(other.score({"inputs": [HAM]})) == 1
+            singles += 1
+        assert len(batch.result()) == 20 * len(texts)
+    assert singles > 3
+
+
+def test_the_install_step_of_the_generated_dockerfile(trained: Trained, tmp_path: Path) -> None:
+    version = "models:/spam-classifier/1"
+    mlflow_command = [sys.executable, "-m", "mlflow", "models", "generate-dockerfile"]
+    made = trained.project.call(*mlflow_command, "-m", version, "-d", str(tmp_path / "image"))
+    assert made.returncode == 0, made.stderr
+    dockerfile = (tmp_path / "image" / "Dockerfile").read_text()
+    (pinned,) = re.findall(r"^RUN pip install (mlflow==[\d.]+)$", dockerfile, re.MULTILINE)
+    (install,) = re.findall(r'^RUN python -c "(.*)"$', dockerfile, re.MULTILINE)
+    assert "COPY model_dir /opt/ml/model" in dockerfile
+    model = tmp_path / "image" / "model_dir"
+
+    def call(*command: str) -> None:
+        subprocess.run(command, check=True, capture_output=True, env=bare)
+
+    environment = tmp_path / "environment"
+    python = environment / "bin" / "python"
+    # As in the image: nothing on the path but this environment and the system's own programs.
+    bare = {**os.environ, "PATH": f"{python.parent}:/usr/bin:/bin", "PYTHONPATH": ""}
+    uv = [sys.executable, "-m", "uv"]
+    call(*uv, "venv", "--seed", "--python", sys.executable, str(environment))
+    call(*uv, "pip", "install", "--python", str(python), pinned)
+    call(str(python), "-c", install.replace("/opt/ml/model", str(model)))
+    installed = subprocess.run(
+        [str(python), "-m", "pip", "list"], capture_output=True, text=True, check=True, env=bare
+    ).stdout
+    assert "tensorflow" not in installed
+    port = free_port()
+    command = [str(python), "-m", "mlflow", "models", "serve", "-m", str(model)]
+    options = ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
+    url = f"http://127.0.0.1:{port}"
+    for _ in serve([*command, *options], tmp_path, bare, f"{url}/health"):
+        assert Endpoint(url).score({"inputs": [SPAM]})[0]["label"] == "spam"
