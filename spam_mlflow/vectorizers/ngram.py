@@ -98,7 +98,6 @@ class NgramVectorizer:
                     f"model.{name}={list(lengths)} must be two lengths, the shorter one first, "
                     f"from 1 to {character_ngrams.LONGEST}"
                 )
-        self._remembered = functools.lru_cache(_REMEMBERED_CHUNKS)(self._read)
         self._words, self._shapes = _Numbers(), _Numbers()
         self._set_vocabulary({block: {} for block in BLOCKS}, texts=0)
 
@@ -166,10 +165,10 @@ class NgramVectorizer:
     def _set_vocabulary(self, frequencies: Mapping[str, Mapping[str, int]], texts: int) -> None:
         self.texts, self._frequencies = texts, frequencies
         self._feature_names: list[str] = []  # made on first use
-        self._remembered.cache_clear()
+        self._remembered: dict[str, _Chunk] = {}
         sizes = [len(frequencies[block]) for block in BLOCKS]
         keys = [self._keys(block, frequencies[block]) for block in BLOCKS]
-        self._index = pd.Index(_with_blocks(keys))
+        self._index = pd.Index(_with_blocks(keys, BLOCKS))
         counts = [count for block in BLOCKS for count in frequencies[block].values()]
         # The smoothed inverse document frequency of scikit-learn's TfidfTransformer.
         idf = np.log((1 + texts) / (1 + np.array(counts, dtype=np.float64))) + 1
@@ -211,41 +210,69 @@ class NgramVectorizer:
         ]
 
     def _grams(self, normal: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return owners and keys of every gram in normalised texts, and the texts' style.
+        """Return owners of every gram in normalised texts, the grams, and the texts' style.
 
-        Repeats are included. Style has the shape (texts, STYLE), float32.
+        Repeats are included. Grams are keys while the vocabulary is learnt; after that, they are
+        columns, and only known ones. Style has the shape (texts, STYLE), float32.
         """
-        remembered = self._remembered
-        read = [
-            [
-                remembered(piece) if len(piece) <= _REMEMBERED_LENGTH else self._read(piece)
-                for piece in self._pieces(text)
-            ]
-            for text in normal
-        ]
-        folded = [
-            f" {' '.join([chunk.folded for chunk in chunks])} " if chunks else "" for chunks in read
-        ]
+        read = self._chunks(normal)
+        flat = list(itertools.chain.from_iterable(read))
+        owner = np.repeat(np.arange(len(read)), [len(chunks) for chunks in read])
         letters = ["".join([chunk.skeleton for chunk in chunks]) for chunks in read]
-        words = [[word for chunk in chunks for word in chunk.words] for chunks in read]
-        shapes = _owned([[chunk.shape for chunk in chunks] for chunks in read])
-        found = [
-            _with_pairs(*_owned(words)),
-            character_ngrams.find(folded, *self.characters),
-            shapes,
-            character_ngrams.find(letters, *self.skeleton),
-        ]
-        signs = b"".join([chunk.signs for chunks in read for chunk in chunks])
+        of_chunks = _unpacked([chunk.grams for chunk in flat], owner)
+        words = _unpacked([chunk.words for chunk in flat], owner)
+        across = [_pairs(*words), character_ngrams.find(letters, *self.skeleton)]
+        owners = np.concatenate([owners for owners, _ in across])
+        keys = _with_blocks([key for _, key in across], ("word", "skeleton"))
+        owners, grams = self._settled(owners, keys)
+        signs = np.frombuffer(b"".join([chunk.signs for chunk in flat]), dtype=np.uint32)
         return (
-            np.concatenate([owners for owners, _ in found]),
-            _with_blocks([keys for _, keys in found]),
-            _style(normal, shapes[0], np.frombuffer(signs, np.uint32).reshape(-1, len(_SIGNS))),
+            np.concatenate([of_chunks[0], owners]),
+            np.concatenate([of_chunks[1], grams]),
+            _style(normal, owner, signs.reshape(-1, len(_SIGNS))),
         )
 
-    def _read(self, piece: str) -> "_Chunk":
-        folded = piece.casefold()
-        words = [self._words[word] for word in _TOKEN.findall(folded)]
-        return _Chunk(words, folded, self._shapes[shape(piece)], skeleton(piece), signs(piece))
+    def _settled(self, owners: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return keys as they are while the vocabulary is learnt, after that the known columns."""
+        if self._words.grows:
+            return owners, keys
+        columns = self._index.get_indexer(keys)
+        known = columns >= 0
+        return owners[known], columns[known]
+
+    def _chunks(self, normal: Sequence[str]) -> list[list["_Chunk"]]:
+        """Return the chunks of each text; those met before are not read again."""
+        if len(self._remembered) > _REMEMBERED_CHUNKS:
+            self._remembered = {}
+        remembered = self._remembered  # another thread may put a new one in its place
+        pieces = [self._pieces(text) for text in normal]
+        distinct = dict.fromkeys(itertools.chain.from_iterable(pieces))
+        new = self._read([piece for piece in distinct if piece not in remembered])
+        remembered.update((p, c) for p, c in new.items() if len(p) <= _REMEMBERED_LENGTH)
+        return [[remembered.get(piece) or new[piece] for piece in of_text] for of_text in pieces]
+
+    def _read(self, pieces: Sequence[str]) -> dict[str, "_Chunk"]:
+        """Return what each of several distinct pieces of text holds."""
+        if not pieces:
+            return {}
+        folded = [piece.casefold() for piece in pieces]
+        words = [[self._words[word] for word in _TOKEN.findall(text)] for text in folded]
+        shapes = np.array([self._shapes[shape(piece)] for piece in pieces], dtype=np.int64)
+        found = [
+            _owned(words),
+            character_ngrams.find([f" {text} " for text in folded], *self.characters),
+            (np.arange(len(pieces)), shapes),
+        ]
+        keys = _with_blocks([key for _, key in found], ("word", "char", "shape"))
+        owners, grams = self._settled(np.concatenate([owner for owner, _ in found]), keys)
+        order = np.argsort(owners, kind="stable")
+        bounds = np.searchsorted(owners[order], np.arange(len(pieces) + 1)) * grams.itemsize
+        packed = grams[order].astype(np.int64).tobytes()
+        spans = itertools.pairwise(bounds.tolist())
+        return {
+            piece: _Chunk(_pack(numbers), skeleton(piece), packed[start:end], signs(piece))
+            for piece, numbers, (start, end) in zip(pieces, words, spans, strict=True)
+        }
 
     def _pieces(self, text: str) -> list[str]:
         """Return what stands between spaces, words that were run together told apart."""
@@ -352,10 +379,8 @@ class NgramVectorizer:
 
     def _found(self, normal: Sequence[str]) -> "_Found":
         """Return the known features of normalised texts."""
-        owners, grams, style = self._grams(normal)
-        columns = self._index.get_indexer(grams)
-        known = columns >= 0
-        return _Found(*_occurrences(owners[known], columns[known], self.width), style)
+        owners, columns, style = self._grams(normal)
+        return _Found(*_occurrences(owners, columns, self.width), style)
 
     def _weighed(self, found: "_Found") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return rows, columns and values: TF-IDF, blocks of length 1, and style figures."""
@@ -417,12 +442,15 @@ class _Counted(NamedTuple):
 
 
 class _Chunk(NamedTuple):
-    """What a stretch of normalised text without spaces holds by itself."""
+    """What a stretch of normalised text without spaces holds by itself.
 
-    words: list[int]
-    folded: str
-    shape: int
+    words: their numbers, int64. grams: words, characters and shape as `_settled`, int64. signs: see
+    `signs`. They are bytes because those of many chunks are joined fast.
+    """
+
+    words: bytes
     skeleton: str
+    grams: bytes
     signs: bytes
 
 
@@ -465,16 +493,26 @@ def _owned(grams: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
     return owners, flat
 
 
-def _with_pairs(owners: np.ndarray, words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return owners and keys of words and of pairs of neighbours that are both known."""
-    pairs = np.flatnonzero((owners[:-1] == owners[1:]) & (words[:-1] > 0) & (words[1:] > 0))
-    keys = words[pairs] << _WORD_BITS | words[pairs + 1]
-    return np.concatenate([owners, owners[pairs]]), np.concatenate([words, keys])
+def _pack(numbers: Sequence[int]) -> bytes:
+    return struct.pack(f"{len(numbers)}q", *numbers)
 
 
-def _with_blocks(keys: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the keys of all BLOCKS in one array, each with its block's number in the top bits."""
-    return np.concatenate([found | block << _KEY_BITS for block, found in enumerate(keys)])
+def _unpacked(packed: Sequence[bytes], owners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return owners and int64 numbers that were packed into bytes for each of `owners`, flat."""
+    numbers = np.frombuffer(b"".join(packed), dtype=np.int64)
+    return np.repeat(owners, [len(some) // numbers.itemsize for some in packed]), numbers
+
+
+def _pairs(owners: np.ndarray, words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return owners and keys of pairs of neighbours that are both known."""
+    at = np.flatnonzero((owners[:-1] == owners[1:]) & (words[:-1] > 0) & (words[1:] > 0))
+    return owners[at], words[at] << _WORD_BITS | words[at + 1]
+
+
+def _with_blocks(keys: Sequence[np.ndarray], blocks: Sequence[str]) -> np.ndarray:
+    """Return all keys in one array, each with the number of its block in the top bits."""
+    numbered = zip(keys, map(BLOCKS.index, blocks), strict=True)
+    return np.concatenate([found | block << _KEY_BITS for found, block in numbered])
 
 
 def _occurrences(
@@ -502,10 +540,7 @@ def _shortened(pattern: str) -> str:
 
 
 def signs(chunk: str) -> bytes:
-    """Return counts of characters by kind, and whether something is in the chunk: see _SIGNS.
-
-    They are uint32, as bytes because those of many chunks are joined fast.
-    """
+    """Return counts of characters by kind, and whether something is there: _SIGNS, uint32."""
     kinds = chunk.translate(_PATTERN)
     capitals, digits = kinds.count("A"), kinds.count("0")
     letters = capitals + kinds.count("a")
