@@ -102,7 +102,8 @@ def classical(make: Callable[[], Pipeline], own_threshold: bool, split: Split) -
         held_out[fold == number] = margins(make().fit(rest["text"], training.spam(rest)), out)
     platt = LogisticRegression(C=np.inf).fit(held_out[:, None], spam)
     calibrated = platt.predict_proba(held_out[:, None])[:, 1]
-    chosen, low = (training.threshold_at_fpr(calibrated, spam, rate) for rate in (0.005, 0.002))
+    rates = (config.compose("main", []).train.ham_fpr, training.LOW_FPR)
+    chosen, low = (training.threshold_at_fpr(calibrated, spam, rate) for rate in rates)
     if own_threshold:
         chosen = float(platt.predict_proba(np.zeros((1, 1)))[0, 1])
     test = split.part("test")
