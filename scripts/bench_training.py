@@ -4,7 +4,7 @@
 
 All models are fitted on one fold of the benchmark of quality (scripts/bench_quality.py), vocabulary
 included, each in a process of its own. For growth, the fold's texts are drawn again and again with
-typos in every fifth word. Memory is the process's peak, TensorFlow's own 0.5 GB included. Compare
+typos in every fifth word. Memory is the process's peak, TensorFlow's own 0.7 GB included. Compare
 figures within one run only.
 """
 
