@@ -120,7 +120,7 @@ def _save_naive(texts: list[str], folder: Path) -> Path:
     with registry.quiet():
         mlflow.pyfunc.save_model(
             folder / "naive",
-            python_model=str(Path(__file__).with_name("naive_servable.py")),
+            python_model=str(Path(__file__).parent / "naive" / "servable.py"),
             artifacts={"classifier": str(folder / "files")},
             code_paths=[str(config.ROOT / "spam_mlflow")],
             signature=registry.signature(0.5),

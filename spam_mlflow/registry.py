@@ -222,7 +222,7 @@ def download(model_uri: str) -> Path:
     try:
         folder = Path(mlflow.artifacts.download_artifacts(model_uri))
     except (MlflowException, OSError) as error:
-        raise _no_model(model_uri, error) from error
+        raise _no_model(f"model_uri={model_uri!r}", error) from error
     scoring.verify(_files(folder))
     return folder
 
@@ -249,8 +249,8 @@ def _files(folder: Path) -> Path:
     return folder / "artifacts" / CLASSIFIER
 
 
-def _no_model(where: str, error: Exception) -> UserError:
+def _no_model(named: str, error: Exception) -> UserError:
     return UserError(
-        f"{where} is not a model of this project ({str(error).splitlines()[0]}); "
+        f"{named} is not a model of this project ({str(error).splitlines()[0]}); "
         f"try models:/{REGISTERED_MODEL}/1"
     )

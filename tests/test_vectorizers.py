@@ -110,6 +110,18 @@ def test_rows_as_if_less_were_known_are_those_of_the_smaller_vocabulary(texts: l
     assert abs(rows).sum() == pytest.approx(abs(rows[:, columns]).sum())
 
 
+def test_a_few_chunks_are_read_like_many(texts: list[str]) -> None:
+    vectorizer = ngrams()
+    vectorizer.fit_transform(texts)
+    odd = ["\0", "a\0b", "caf\xe9", "\u20ac5", "\u4f60\u597d", "a", "!", "x" * 50]
+    pieces = sorted({piece for text in texts for piece in text.split()}) + odd
+    for piece, chunk in vectorizer._read(pieces).items():
+        one = vectorizer._read_one(piece)
+        assert (one.words, one.skeleton, one.signs) == (chunk.words, chunk.skeleton, chunk.signs)
+        columns = [sorted(np.frombuffer(found.grams, np.int64)) for found in (one, chunk)]
+        assert columns[0] == columns[1]
+
+
 def test_large_batches_are_read_in_pieces_to_the_same_rows(texts: list[str]) -> None:
     vectorizer = ngrams()
     once = vectorizer.fit_transform(texts)

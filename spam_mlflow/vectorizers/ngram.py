@@ -37,6 +37,7 @@ STYLE = (
     "long_number",
 )
 _CHARACTERS = ("char", "skeleton")
+_OF_CHUNKS = BLOCKS[:3]  # whose grams a chunk holds by itself, but for pairs of words
 _SIGNS = (
     *("capitals", "digits", "letters", "alphanumeric", "non_ascii"),
     *("link", "currency", "long_number"),
@@ -59,6 +60,7 @@ _WORD_BITS = _KEY_BITS // 2  # of a word's number in a key, which holds two of t
 _SHAPE_LENGTH = 12  # characters of a shape that are told apart
 _REMEMBERED_CHUNKS = 50_000  # some 30 MB; a chunk longer than the next figure is not worth it
 _REMEMBERED_PATTERNS = 1000  # of words; a few dozen make up most texts
+_FEW_CHUNKS = 32  # new ones; more of them are read faster by NumPy
 _REMEMBERED_LENGTH = 40  # characters
 _LONG_WORD = 20  # characters; longer runs of letters are words run together
 _LONGEST_SEGMENTED = 2000  # characters of a text; bounds the time that it can take to 50 ms
@@ -169,6 +171,10 @@ class NgramVectorizer:
         sizes = [len(frequencies[block]) for block in BLOCKS]
         keys = [self._keys(block, frequencies[block]) for block in BLOCKS]
         self._index = pd.Index(_with_blocks(keys, BLOCKS))
+        numbered = itertools.count()
+        self._column = {
+            block: dict(zip(frequencies[block], numbered, strict=False)) for block in _OF_CHUNKS
+        }
         counts = [count for block in BLOCKS for count in frequencies[block].values()]
         # The smoothed inverse document frequency of scikit-learn's TfidfTransformer.
         idf = np.log((1 + texts) / (1 + np.array(counts, dtype=np.float64))) + 1
@@ -247,7 +253,9 @@ class NgramVectorizer:
         remembered = self._remembered  # another thread may put a new one in its place
         pieces = [self._pieces(text) for text in normal]
         distinct = dict.fromkeys(itertools.chain.from_iterable(pieces))
-        new = self._read([piece for piece in distinct if piece not in remembered])
+        unread = [piece for piece in distinct if piece not in remembered]
+        few = len(unread) <= _FEW_CHUNKS and not self._words.grows
+        new = {piece: self._read_one(piece) for piece in unread} if few else self._read(unread)
         remembered.update((p, c) for p, c in new.items() if len(p) <= _REMEMBERED_LENGTH)
         return [[remembered.get(piece) or new[piece] for piece in of_text] for of_text in pieces]
 
@@ -263,7 +271,7 @@ class NgramVectorizer:
             character_ngrams.find([f" {text} " for text in folded], *self.characters),
             (np.arange(len(pieces)), shapes),
         ]
-        keys = _with_blocks([key for _, key in found], ("word", "char", "shape"))
+        keys = _with_blocks([key for _, key in found], _OF_CHUNKS)
         owners, grams = self._settled(np.concatenate([owner for owner, _ in found]), keys)
         order = np.argsort(owners, kind="stable")
         bounds = np.searchsorted(owners[order], np.arange(len(pieces) + 1)) * grams.itemsize
@@ -273,6 +281,24 @@ class NgramVectorizer:
             piece: _Chunk(_pack(numbers), skeleton(piece), packed[start:end], signs(piece))
             for piece, numbers, (start, end) in zip(pieces, words, spans, strict=True)
         }
+
+    def _read_one(self, piece: str) -> "_Chunk":
+        """Return what `_read` does, without the fixed costs of NumPy."""
+        folded = piece.casefold()
+        if not folded.isascii() or "\0" in folded:
+            return self._read([piece])[piece]
+        tokens, pattern, padded = _TOKEN.findall(folded), shape(piece), f" {folded} "
+        shortest, longest = self.characters
+        ngrams = [
+            padded[start : start + length]
+            for length in range(shortest, longest + 1)
+            for start in range(len(padded) - length + 1)
+        ]
+        grams = [(self._column["word"], tokens), (self._column["char"], ngrams)]
+        grams.append((self._column["shape"], [pattern]))
+        columns = [known[gram] for known, found in grams for gram in found if gram in known]
+        numbers = [self._words[token] for token in tokens]
+        return _Chunk(_pack(numbers), skeleton(piece), _pack(columns), signs(piece))
 
     def _pieces(self, text: str) -> list[str]:
         """Return what stands between spaces, words that were run together told apart."""
