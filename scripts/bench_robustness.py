@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from scripts import bench_quality
-from spam_mlflow import behaviour, keras_backend, obfuscation, tracking, training
+from spam_mlflow import behaviour, keras_backend, obfuscation, tables, tracking, training
 from spam_mlflow.classifier import Classifier
 from spam_mlflow.split import Split, cross_validation
 
@@ -139,16 +139,15 @@ def main() -> None:
     lines = [
         f"Spam recall / ham false-positive rate, mean of {len(splits)} folds",
         "",
-        f"| attack | {' | '.join(cells.columns)} |",
-        "|---" * (len(cells.columns) + 1) + "|",
-        *(
-            f"| {attack} | {' | '.join(row)} |"
-            for attack, row in zip(cells.index, cells.to_numpy(), strict=True)
+        tables.markdown(
+            ("attack", *cells.columns),
+            ((attack, *row) for attack, row in zip(cells.index, cells.to_numpy(), strict=True)),
         ),
         "",
-        "| behavioural check | messages that fail |",
-        "|---|---|",
-        *(f"| {check} | {rate} |" for check, rate in failures.items()),
+        tables.markdown(
+            ("behavioural check", "messages that fail"),
+            ((str(check), rate) for check, rate in failures.items()),
+        ),
     ]
     report = "\n".join(lines)
     print(report)

@@ -29,7 +29,16 @@ import pandas as pd
 import requests
 
 from scripts import bench_quality
-from spam_mlflow import config, keras_backend, registry, scoring_server, tracking, wiring
+from spam_mlflow import (
+    config,
+    gate,
+    keras_backend,
+    registry,
+    scoring_server,
+    tables,
+    tracking,
+    wiring,
+)
 from spam_mlflow.classifier import Classifier, Metadata
 from spam_mlflow.scoring_server import ScoringServer
 
@@ -37,11 +46,7 @@ CLIENTS = 8
 BATCHES = (256, 4096)
 ROUNDS = 12  # of batches, the median is shown; as many others come first, uncounted
 BAD: dict[str, tuple[Any, str]] = {
-    "empty body": ("", "application/json"),
-    "broken JSON": ("{nonsense", "application/json"),
-    "null": ({"inputs": [None]}, "application/json"),
-    "number": ({"dataframe_records": [{"text": 5}]}, "application/json"),
-    "missing column": ({"dataframe_records": [{"body": "x"}]}, "application/json"),
+    **{name: (body, "application/json") for name, body in gate.BAD_BODIES.items()},
     "1 MB text": ({"inputs": ["a" * 2**20]}, "application/json"),
     "content type": ("text", "text/plain"),
 }
@@ -227,12 +232,11 @@ def main() -> None:
         }
         table = measure(servers, texts, arguments.requests)
         table.loc["served model / does nothing"] = table.iloc[1] / table.iloc[0]
-        lines = [f"| | {' | '.join(table.columns)} |", "|---" * (len(table.columns) + 1) + "|"]
-        lines += [
-            f"| {name} | {' | '.join('-' if np.isnan(x) else f'{x:,.4g}' for x in row)} |"
+        rows = [
+            (name, *("-" if np.isnan(x) else f"{x:,.4g}" for x in row))
             for name, row in zip(table.index, table.to_numpy(), strict=True)
         ]
-        print("\n".join(lines), flush=True)
+        print(tables.markdown(("", *table.columns), rows), flush=True)
         if arguments.soak:
             print(soak(servers["served model"], texts[:500], arguments.soak))
 

@@ -45,13 +45,14 @@ _ODD_TEXTS = (
     "a b " * 25_000,
 )
 _TEXT = "Free entry in a weekly competition, text WIN to 80086"
-_BAD_BODIES: Mapping[str, Any] = {
+BAD_BODIES: Mapping[str, Any] = {
     "empty body": "",
     "broken JSON": "{nonsense",
     "null": {"dataframe_records": [{"text": None}]},
     "number": {"inputs": [5]},
     "missing column": {"dataframe_records": [{"body": "x"}]},
 }
+"""Bodies that a server must refuse, by what is wrong with them."""
 
 
 @settings_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -142,13 +143,17 @@ def run(
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         model = registry.download(candidate.uri)
-        reigning = _answers(registry.download(champion.uri), held, folder) if champion else None
+        reigning = None
+        if champion:
+            theirs = registry.download(champion.uri)
+            with scoring_server.running(theirs, folder / "champion.log") as server:
+                reigning = _answers(theirs, server, held)
         registry.save_noop(folder / "noop")
         with (
             scoring_server.running(model, folder / "candidate.log") as server,
             scoring_server.running(folder / "noop", folder / "noop.log") as floor,
         ):
-            scored = _Scored(registry.metadata(model), server.spam_probability(held.texts))
+            scored = _answers(model, server, held)
             checks += [
                 *_figures(scored, held, settings),
                 *_against_champion(scored, reigning, held, settings),
@@ -161,9 +166,8 @@ def run(
     return checks
 
 
-def _answers(model: Path, held: Holdout, folder: Path) -> _Scored:
-    with scoring_server.running(model, folder / "champion.log") as server:
-        return _Scored(registry.metadata(model), server.spam_probability(held.texts))
+def _answers(model: Path, server: ScoringServer, held: Holdout) -> _Scored:
+    return _Scored(registry.metadata(model), server.spam_probability(held.texts))
 
 
 def _check(name: str, passed: bool, value: object, bound: str, why: str) -> Check:
@@ -371,7 +375,7 @@ def _service(
         str(len(_ODD_TEXTS)),
         "empty, emoji, right-to-left, NUL, 100 kB: labelled, 0 to 1",
     )
-    for name, body in _BAD_BODIES.items():
+    for name, body in BAD_BODIES.items():
         answer = server.post(body)
         refused = answer.status_code == 400 and "Traceback" not in answer.text
         yield _check(

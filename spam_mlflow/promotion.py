@@ -21,7 +21,7 @@ from mlflow.entities.model_registry import RegisteredModel
 from mlflow.exceptions import MlflowException
 
 from spam_mlflow.errors import UserError
-from spam_mlflow.registry import VALIDATION_TAG, find_alias, find_version
+from spam_mlflow.registry import VALIDATION_TAG, find_alias, find_version, versions
 from spam_mlflow.tracking import REGISTERED_MODEL
 
 logger = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ def move(
         current = find_alias(client, alias)
         if current != expected:
             raise UserError(
-                f"{alias} was moved from {_shown(expected)} to {_shown(current)} by someone else "
+                f"{alias} was moved from {shown(expected)} to {shown(current)} by someone else "
                 "in the meantime; nothing was changed: try again against the new one"
             )
         status = find_version(client, version).tags.get(VALIDATION_TAG)
@@ -138,7 +138,7 @@ def back(client: MlflowClient, alias: str, steps: int, reason: str) -> str:
             f"(versions, the newest last: {known})"
         )
     version = stack[-1 - steps]
-    if not _exists(client, version):
+    if version not in {str(entry.version) for entry in versions(client)}:
         raise UserError(
             f"version {version}, to which {alias} would go back, was deleted; "
             f"steps={steps + 1} goes back further, promote takes another version"
@@ -147,15 +147,8 @@ def back(client: MlflowClient, alias: str, steps: int, reason: str) -> str:
     return version
 
 
-def _exists(client: MlflowClient, version: str) -> bool:
-    try:
-        find_version(client, version)
-    except UserError:
-        return False
-    return True
-
-
-def _shown(version: str | None) -> str:
+def shown(version: str | None) -> str:
+    """Return how a message names where an alias points."""
     return "nothing" if version is None else f"version {version}"
 
 

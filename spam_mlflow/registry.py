@@ -157,29 +157,22 @@ def find_version(client: MlflowClient, version: str) -> Version:
 
     Raises UserError where there is none, naming those that exist.
     """
-    found = {str(entry.version): entry for entry in _registered_versions(client)}
+    found = {str(entry.version): entry for entry in versions(client)}
     number = next(reversed(found), "none") if version == "latest" else version
     if number not in found:
         existing = ", ".join(found) or "none"
         raise UserError(
             f"version={version!r} of {REGISTERED_MODEL} does not exist; existing: {existing}"
         )
-    return _version(client, found[number])
+    entry = found[number]
+    run_tags = client.get_run(entry.run_id).data.tags if entry.run_id else {}
+    return Version(number, entry.run_id, dict(entry.tags), dict(run_tags))
 
 
-def versions(client: MlflowClient) -> list[Version]:
-    """Return every registered version, the oldest first."""
-    return [_version(client, entry) for entry in _registered_versions(client)]
-
-
-def _registered_versions(client: MlflowClient) -> list[ModelVersion]:
+def versions(client: MlflowClient) -> list[ModelVersion]:
+    """Return what MLflow knows of every registered version, the oldest first."""
     found = client.search_model_versions(f"name='{REGISTERED_MODEL}'")
     return sorted(found, key=lambda entry: int(entry.version))
-
-
-def _version(client: MlflowClient, entry: ModelVersion) -> Version:
-    run_tags = client.get_run(entry.run_id).data.tags if entry.run_id else {}
-    return Version(str(entry.version), entry.run_id, dict(entry.tags), dict(run_tags))
 
 
 def find_alias(client: MlflowClient, alias: str) -> str | None:

@@ -84,19 +84,18 @@ class ScoringServer:
 
 
 @contextlib.contextmanager
-def running(model: Path, log: Path, environment: str = "local") -> Iterator[ScoringServer]:
+def running(model: Path, log: Path) -> Iterator[ScoringServer]:
     """Serve the model in the folder `model` with `mlflow models serve`, on a free port.
 
-    log: file for what the server prints.
-    environment: MLflow's `--env-manager`; "local" serves in the packages of this process.
+    It runs in the packages of this process. log: file for what the server prints.
 
     Raises UserError, with the end of the log, where the server does not start.
     """
-    port = _free_port()
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = [
         *(sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", str(model)),
-        *("--env-manager", environment, "--host", "127.0.0.1", "--port", str(port)),
+        *("--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)),
     ]
     # The model must bring its own code: the project's is not on the path, nor in the folder.
     variables = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "MLFLOW_RUN_ID")}
@@ -125,7 +124,8 @@ def running(model: Path, log: Path, environment: str = "local") -> Iterator[Scor
             process.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a TCP port of the loopback interface that nothing listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

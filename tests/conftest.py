@@ -1,7 +1,6 @@
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -100,12 +99,6 @@ def uci_dir() -> Path:
     if not folder:
         pytest.skip("SPAM_UCI_DIR does not name a folder with the UCI files")
     return Path(folder)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def serve(

@@ -6,9 +6,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import Project, Trained, free_port, serve
+from conftest import Project, Trained, serve
 
 from spam_mlflow.config import CONF, choices, compose
+from spam_mlflow.scoring_server import free_port
 
 METRICS = (
     *("accuracy", "precision", "recall", "f1", "mcc", "pr_auc", "roc_auc"),

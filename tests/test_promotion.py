@@ -10,13 +10,14 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import Project, free_port, serve
+from conftest import Project, serve
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from spam_mlflow import promotion
 from spam_mlflow.errors import UserError
 from spam_mlflow.promotion import Event
+from spam_mlflow.scoring_server import free_port
 
 NAME = "spam-classifier"
 GATE = ("data=sample", "gate=sample")

@@ -14,12 +14,13 @@ import mlflow
 import numpy as np
 import pytest
 import requests
-from conftest import Trained, free_port, serve
+from conftest import Trained, serve
 
 from scripts import bench_serving
 from spam_mlflow import scoring_server
 from spam_mlflow.classifier import Classifier
 from spam_mlflow.data.sample import SampleSource
+from spam_mlflow.scoring_server import free_port
 
 HAM, SPAM = (
     "Ok, see you at seven then",

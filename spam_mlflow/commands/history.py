@@ -20,8 +20,8 @@ def run(cfg: DictConfig) -> None:
     print()
     versions = [
         (
-            version.number,
-            alias if version.number == current else "",
+            str(version.version),
+            alias if str(version.version) == current else "",
             version.tags.get(VALIDATION_TAG, "not validated"),
             version.tags.get("data.name", "unknown"),
             version.run_id or "unknown",

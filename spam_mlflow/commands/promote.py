@@ -25,6 +25,7 @@ def run(cfg: DictConfig) -> None:
     job = wiring.settings(PromoteSettings, {key: cfg[key] for key in keys})
     candidate = registry.find_version(client, str(cfg.version))
     champion = _champion(client, job, candidate)
+    reigning = champion.number if champion else None
 
     messages = wiring.build(cfg.data).load()
     held = gate.holdout(messages, wiring.build(cfg.split).split(messages))
@@ -35,7 +36,7 @@ def run(cfg: DictConfig) -> None:
     with workspace.folder(cfg.output_dir) as folder:
         results = gate.as_dicts(checks, held) | {
             "candidate": candidate.number,
-            "champion": champion.number if champion else None,
+            "champion": reigning,
             "override": job.override,
         }
         (folder / "checks.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
@@ -44,15 +45,14 @@ def run(cfg: DictConfig) -> None:
             _record(client, candidate, folder, _status(failed, job))
     if failed and not job.override:
         raise UserError(_rejection(candidate, failed, len(checks)))
-    before = f"version {champion.number}" if champion else "nothing"
+    before = promotion.shown(reigning)
     if job.dry_run:
         logger.info(
             "dry run: %s would move from %s to version %s", job.to, before, candidate.number
         )
         return
     reason = job.override or f"passed {len(checks)} checks"
-    expected = champion.number if champion else None
-    promotion.move(client, job.to, "promote", candidate.number, expected, reason)
+    promotion.move(client, job.to, "promote", candidate.number, reigning, reason)
     logger.info("%s moved from %s to version %s", job.to, before, candidate.number)
 
 
