@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import NoReturn
 
-from spam_mlflow import __version__, config
-from spam_mlflow.errors import UserError
+from spam_mlflow import __version__, config, faults
 
 _INTERRUPTED = 130  # the shell's exit status for a process ended by Ctrl-C
 
@@ -38,6 +37,10 @@ COMMANDS = {
         "score a logged or registered model on any data set",
         "python -m spam_mlflow evaluate model_uri=models:/spam-classifier/1 data=sample",
     ),
+    "resume": Command(
+        "complete a run whose training ended well and whose upload did not",
+        "python -m spam_mlflow resume folder=/tmp/spam_mlflow-0123456789abcdef",
+    ),
     "promote": Command(
         "gate a version against the champion, then move the alias to it",
         "python -m spam_mlflow promote version=3 data_dir=data/uci",
@@ -49,6 +52,18 @@ COMMANDS = {
     "history": Command(
         "show who was champion, when and why, and which versions there are",
         "python -m spam_mlflow history",
+    ),
+    "publish": Command(
+        "upload a model's files to an S3 store",
+        "python -m spam_mlflow publish model_uri=models:/spam-classifier@champion bucket=my-bucket",
+    ),
+    "pull": Command(
+        "download what publish uploaded",
+        "python -m spam_mlflow pull bucket=my-bucket storage=linode",
+    ),
+    "bucket": Command(
+        "use a bucket for artifacts: check access, create the experiment",
+        "python -m spam_mlflow bucket bucket=my-bucket storage=digitalocean region=fra1",
     ),
 }
 
@@ -64,13 +79,11 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return _INTERRUPTED
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
     except Exception as error:
-        if not _is_mlflow(error):
+        reason = faults.explain(error)
+        if reason is None:
             raise
-        print(f"error: MLflow: {str(error).splitlines()[0]}", file=sys.stderr)
+        print(f"error: {reason}", file=sys.stderr)
         return 1
     return 0
 
@@ -131,8 +144,3 @@ def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
     """End as on Ctrl-C, but once: `mlflow run` sends SIGTERM after the SIGINT it passed on."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise KeyboardInterrupt
-
-
-def _is_mlflow(error: Exception) -> bool:
-    """Return whether MLflow raised `error`, without importing MLflow for it."""
-    return any(kind.__name__ == "MlflowException" for kind in type(error).__mro__)

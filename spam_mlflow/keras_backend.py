@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import logging
 import os
 import sys
 import tempfile
@@ -25,6 +26,18 @@ def load() -> ModuleType:
     # Keras traces prediction anew for every shape; that is meant here, and no one can act on it.
     tf.get_logger().setLevel("ERROR")
     return keras
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Hold back what Keras says about a file format being old, where it was asked for by name."""
+    logger = logging.getLogger("absl")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def seed_everything(seed: int, deterministic: bool) -> None:

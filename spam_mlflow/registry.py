@@ -15,6 +15,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
+from mlflow.entities import LoggedModel
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
@@ -22,7 +23,7 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import AnyType
 
 from spam_mlflow import scoring
-from spam_mlflow.classifier import METADATA_FILE, Classifier, Metadata, Thresholds
+from spam_mlflow.classifier import METADATA_FILE, TOKENIZER_FILE, Classifier, Metadata, Thresholds
 from spam_mlflow.errors import UserError
 from spam_mlflow.scoring import CLASSIFIER
 from spam_mlflow.tracking import REGISTERED_MODEL
@@ -52,8 +53,13 @@ VALIDATION_TAG = "validation_status"
 EXAMPLES = ["Ok, see you at seven then", "URGENT! You have won a £1000 prize, call 09061701461 now"]
 
 
-def log_model(classifier: Classifier, weights: dict[str, np.ndarray] | None) -> "ModelInfo":
-    """Log the servable model as `model`; linear `weights` let it be served without TensorFlow."""
+def log_model(
+    classifier: Classifier, weights: dict[str, np.ndarray] | None, model_id: str | None
+) -> "ModelInfo":
+    """Log the servable model as `model`; linear `weights` let it be served without TensorFlow.
+
+    model_id: of a logged model that was begun and not finished, to finish it; None: a new one.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         files, code = Path(scratch, CLASSIFIER), Path(scratch, "code", _PACKAGE.name)
         scoring.export(classifier, weights, files)
@@ -69,7 +75,15 @@ def log_model(classifier: Classifier, weights: dict[str, np.ndarray] | None) -> 
                 signature=signature(classifier.metadata.threshold),
                 input_example=pd.DataFrame({"text": EXAMPLES}),
                 pip_requirements=_requirements(linear=weights is not None),
+                model_id=model_id,
             )
+
+
+def logged_model(client: MlflowClient, run_id: str) -> LoggedModel | None:
+    """Return the last model that the run logged or began to log, None where there is none."""
+    outputs = client.get_run(run_id).outputs
+    ids = [output.model_id for output in outputs.model_outputs] if outputs else []
+    return client.get_logged_model(ids[-1]) if ids else None
 
 
 def save_noop(folder: Path) -> None:
@@ -112,15 +126,24 @@ def _requirements(linear: bool) -> list[str]:
     return [f"{package}=={importlib.metadata.version(package)}" for package in packages]
 
 
-def register(model_uri: str, tags: Mapping[str, str], description: str) -> str:
+def register(
+    client: MlflowClient, model_uri: str, run_id: str, tags: Mapping[str, str], description: str
+) -> str:
     """Register the logged model as a new version of spam-classifier and return its number.
+
+    A run's version that is registered already is completed, not registered again.
 
     description: Markdown, shown on the version's page.
     """
+    earlier = client.search_model_versions(f"name='{REGISTERED_MODEL}' and run_id='{run_id}'")
     with quiet():
-        version = str(mlflow.register_model(model_uri, REGISTERED_MODEL, tags=dict(tags)).version)
-        MlflowClient().update_model_version(REGISTERED_MODEL, version, description)
-    return version
+        entry = (
+            earlier[0]
+            if earlier
+            else mlflow.register_model(model_uri, REGISTERED_MODEL, tags=dict(tags))
+        )
+        client.update_model_version(REGISTERED_MODEL, str(entry.version), description)
+    return str(entry.version)
 
 
 @contextlib.contextmanager
@@ -218,6 +241,47 @@ def download(model_uri: str) -> Path:
         raise _no_model(f"model_uri={model_uri!r}", error) from error
     scoring.verify(_files(folder))
     return folder
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a model was exported from: its run's `keras` folder, the code it is served with.
+
+    source: run, version and data digest by name.
+    """
+
+    keras: Path
+    code: Path
+    source: Mapping[str, str]
+
+
+def origin(model_uri: str, scratch: Path) -> Origin:
+    """Return the files behind the logged model at `model_uri`, downloaded into `scratch`.
+
+    Raises UserError where it is no model of this project, or its run is gone.
+    """
+    model = download(model_uri)
+    run_id = mlflow.models.Model.load(str(model)).run_id
+    try:
+        keras = Path(
+            mlflow.artifacts.download_artifacts(
+                run_id=run_id, artifact_path="keras", dst_path=str(scratch)
+            )
+        )
+        tags = MlflowClient().get_run(run_id).data.tags
+    except (MlflowException, OSError) as error:
+        raise UserError(
+            f"the files of model_uri={model_uri!r} are artifacts of run {run_id}, which cannot be "
+            f"read ({str(error).splitlines()[0]}); restore the run, or train again"
+        ) from error
+    for name in (TOKENIZER_FILE, METADATA_FILE):
+        if scoring.sha256(keras / name) != scoring.sha256(_files(model) / name):
+            raise UserError(
+                f"keras/{name} of run {run_id} is not that of model_uri={model_uri!r}; restore "
+                "the artifact, or train again"
+            )
+    source = {"model_uri": model_uri, "run_id": run_id, "data_digest": tags["data.digest"]}
+    return Origin(keras, model / "code", source)
 
 
 def metadata(folder: Path) -> Metadata:

@@ -11,10 +11,15 @@ from spam_mlflow.evaluation import Report
 from spam_mlflow.split import Split
 from spam_mlflow.text import duplicate_key
 
+CONFIG_FILE = "config.yaml"
+ERRORS_FILE = "errors.json"
 
-def write_config(cfg: DictConfig, folder: Path) -> None:
-    """Write the resolved configuration as `config.yaml`."""
-    (folder / "config.yaml").write_text(config.to_yaml(cfg), encoding="utf-8")
+
+def write_config(cfg: DictConfig, folder: Path) -> Path:
+    """Write the resolved configuration as `config.yaml` and return that file."""
+    file = folder / CONFIG_FILE
+    file.write_text(config.to_yaml(cfg), encoding="utf-8")
+    return file
 
 
 def write_split(split: Split, folder: Path) -> None:
@@ -22,6 +27,11 @@ def write_split(split: Split, folder: Path) -> None:
     table = split.frame[["part", "group", "label", "source"]]
     keys = split.frame["text"].map(duplicate_key)
     table.assign(key=keys).to_csv(folder / "split.csv", index=False)
+
+
+def write_errors(misclassified: pd.DataFrame, folder: Path) -> None:
+    """Write `errors.json`, the misclassified messages as a table of MLflow's form."""
+    misclassified.to_json(folder / ERRORS_FILE, orient="split", index=False)
 
 
 def write_figures(

@@ -114,7 +114,7 @@ def export(classifier: Classifier, weights: dict[str, np.ndarray] | None, folder
     if weights is not None:
         np.savez(folder / LINEAR_FILE, **weights)  # type: ignore[arg-type]
         (folder / MODEL_FILE).unlink()
-    checksums = {file.name: _sha256(file) for file in sorted(folder.iterdir())}
+    checksums = {file.name: sha256(file) for file in sorted(folder.iterdir())}
     (folder / CHECKSUMS_FILE).write_text(json.dumps(checksums, indent=2) + "\n", encoding="utf-8")
 
 
@@ -122,7 +122,7 @@ def verify(folder: Path) -> None:
     """Raise UserError where a file that `export` put into `folder` is missing or has changed."""
     try:
         checksums = json.loads((folder / CHECKSUMS_FILE).read_text(encoding="utf-8"))
-        changed = [name for name, known in checksums.items() if _sha256(folder / name) != known]
+        changed = [name for name, known in checksums.items() if sha256(folder / name) != known]
     except (OSError, ValueError, AttributeError) as error:
         raise UserError(f"the model in {folder} is incomplete or damaged: {error}") from error
     if changed:
@@ -132,7 +132,8 @@ def verify(folder: Path) -> None:
         )
 
 
-def _sha256(file: Path) -> str:
+def sha256(file: Path) -> str:
+    """Return the SHA-256 of the content of `file` in hex."""
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 

@@ -60,3 +60,40 @@ class HistorySettings:
     """See `conf/history.yaml`."""
 
     to: Alias
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class StorageSettings:
+    """How to reach an S3 store: each key is explained in `conf/storage/aws.yaml`."""
+
+    endpoint_url: Annotated[str, Field(pattern=r"^https?://[^/@\s]+/?$")] | None
+    region: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")] | None
+    addressing_style: Literal["virtual", "path"]
+    checksums: Literal["when_supported", "when_required"]
+    attempts: Annotated[int, Field(ge=1, le=10)]
+    connect_timeout: Annotated[float, Field(gt=0)]
+    read_timeout: Annotated[float, Field(gt=0)]
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class PlaceSettings:
+    """A bucket and a prefix in it; names as S3 allows them."""
+
+    bucket: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
+    prefix: Annotated[str, Field(pattern=r"^[\w!.*'()-]+(/[\w!.*'()-]+)*/?$")]
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class PublishSettings(PlaceSettings):
+    """See `conf/publish.yaml`."""
+
+    model_uri: str
+    h5: bool
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class BucketSettings(PlaceSettings):
+    """See `conf/bucket.yaml`."""
+
+    name: Annotated[str, Field(min_length=1)]
+    create: bool

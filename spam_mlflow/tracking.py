@@ -1,6 +1,7 @@
 """Runs in MLflow: where they go, how they end, and what is written to them."""
 
 import contextlib
+import json
 import logging
 import os
 import re
@@ -11,9 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import mlflow
 import pandas as pd
+from mlflow import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
 
+from spam_mlflow import faults, s3
 from spam_mlflow.config import ROOT
 from spam_mlflow.errors import UserError
+from spam_mlflow.settings import StorageSettings
 
 if TYPE_CHECKING:
     from spam_mlflow.data import Messages
@@ -25,6 +30,7 @@ REGISTERED_MODEL = "spam-classifier"
 _PROBE_SECONDS = 10
 _PARAMETER_LIMIT = 6000  # characters; MLflow's own limit
 _TAG_LIMIT = 5000  # characters, likewise
+_ERROR_TAG = "error"
 _KIND = "mlflow.experimentKind"
 _RANDOM_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")
 
@@ -35,6 +41,8 @@ def connect() -> None:
     Raises UserError where a tracking server is named but does not answer: MLflow itself would
     retry for minutes first.
     """
+    # A server that is being restarted is waited for, about a minute; MLflow would take four.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "5")
     # MLflow's progress bars and its reminders to open the UI would drown the training's own lines.
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     for name in ("mlflow.store.db.utils", "alembic", "mlflow.tracking.fluent"):
@@ -59,25 +67,36 @@ def _require_answer(uri: str) -> None:
 
 
 @contextlib.contextmanager
-def run() -> Iterator[mlflow.ActiveRun]:
+def run(
+    storage: StorageSettings | None = None, run_id: str | None = None
+) -> Iterator[mlflow.ActiveRun]:
     """Open the run that `mlflow run` made, else a new one, and close it with the right status.
 
     FINISHED, KILLED where the user interrupts, FAILED with the reason as tag `error` otherwise;
     what was logged is kept in every case.
+
+    storage: how to reach the run's artifacts if they lie on S3; None: as the environment says.
+    run_id: of an earlier run to go on with instead.
     """
-    if "MLFLOW_RUN_ID" not in os.environ:
+    if storage is not None:
+        s3.configure_mlflow(storage)
+    if "MLFLOW_RUN_ID" not in os.environ and run_id is None:
         _choose_experiment()
-    active = mlflow.start_run()
+    active = mlflow.start_run(run_id)
     try:
+        if storage is not None and active.info.artifact_uri.startswith("s3:"):
+            s3.bound_waiting(storage)
         _show_training_first(active.info.experiment_id)
         yield active
     except KeyboardInterrupt:
         mlflow.end_run("KILLED")
         raise
     except BaseException as error:
-        # The store itself may be what failed; its second error must not hide the first.
+        # The store itself may be what failed: its second error must not hide the first, nor be
+        # waited for as long.
+        os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "1"
         with contextlib.suppress(Exception):
-            mlflow.set_tag("error", str(error)[:_TAG_LIMIT])
+            mlflow.set_tag(_ERROR_TAG, (faults.explain(error) or repr(error))[:_TAG_LIMIT])
             mlflow.end_run("FAILED")
         raise
     mlflow.end_run()
@@ -93,10 +112,28 @@ def _choose_experiment() -> None:
     mlflow.set_experiment(EXPERIMENT)
 
 
+def create_experiment(client: MlflowClient, name: str, location: str) -> bool:
+    """Create the experiment `name` with its artifacts at `location`; False where it is so already.
+
+    Raises UserError where it exists and puts its artifacts elsewhere: MLflow cannot change that.
+    """
+    existing = client.get_experiment_by_name(name)
+    if existing is None:
+        client.create_experiment(name, location)
+        return True
+    if existing.artifact_location.rstrip("/") != location:
+        raise UserError(
+            f"the experiment {name} puts its artifacts into {existing.artifact_location}, which "
+            "was fixed when it was created; give another name=... and train with "
+            "MLFLOW_EXPERIMENT_NAME set to it"
+        )
+    return False
+
+
 def _show_training_first(experiment_id: str) -> None:
     """Have the UI open the experiment at its runs, not at the traces of a language model."""
     if _KIND not in mlflow.get_experiment(experiment_id).tags:
-        mlflow.MlflowClient().set_experiment_tag(experiment_id, _KIND, "custom_model_development")
+        MlflowClient().set_experiment_tag(experiment_id, _KIND, "custom_model_development")
 
 
 def name_run(name: str) -> None:
@@ -192,11 +229,20 @@ def _log_dataset(frame: pd.DataFrame, name: str, context: str) -> None:
     mlflow.log_input(dataset, context=context)
 
 
+def log_file(file: Path) -> None:
+    """Upload `file` to the run's artifacts, under its own name."""
+    mlflow.log_artifact(str(file))
+
+
 def log_folder(folder: Path) -> None:
     """Upload everything under `folder` to the run's artifacts, keeping the layout."""
     mlflow.log_artifacts(str(folder))
 
 
-def log_errors_table(table: pd.DataFrame) -> None:
-    """Log the misclassified messages as a table that the UI shows and compares."""
-    mlflow.log_table(table, artifact_file="errors.json")
+def show_table(name: str) -> None:
+    """Have the UI's evaluation view show and compare the run's artifact `name`.
+
+    MLflow's own `log_table` appends to a table that is there already, and lists and reads the
+    artifacts for it.
+    """
+    mlflow.set_tag(MLFLOW_LOGGED_ARTIFACTS, json.dumps([{"path": name, "type": "table"}]))

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,8 @@ from spam_mlflow.data import Messages
 from spam_mlflow.data.messages import write_rejected
 from spam_mlflow.errors import UserError
 
+_SPACE_MB = 100
+
 logger = logging.getLogger(__name__)
 
 
@@ -21,11 +24,16 @@ logger = logging.getLogger(__name__)
 def folder(output_dir: str | None) -> Iterator[Path]:
     """Yield the folder for the run's files, a temporary one without `output_dir`.
 
-    Raises UserError where `output_dir` cannot be written, before any work is done.
+    Raises UserError where it cannot be written or its disk is full, before any work is done.
     """
     if output_dir is None:
-        with tempfile.TemporaryDirectory() as scratch:
-            yield Path(scratch)
+        scratch = Path(tempfile.mkdtemp(prefix="spam_mlflow-"))
+        try:
+            _require_space(scratch, "TMPDIR")
+            yield scratch
+        finally:
+            # A folder that must stay, since a store failed, has another name by now.
+            shutil.rmtree(scratch, ignore_errors=True)
         return
     target = Path(output_dir).expanduser().resolve()
     try:
@@ -36,7 +44,17 @@ def folder(output_dir: str | None) -> Iterator[Path]:
         raise UserError(
             f"output_dir={output_dir!r} cannot be written: {error.strerror}; give another folder"
         ) from error
+    _require_space(target, "output_dir")
     yield target
+
+
+def _require_space(folder: Path, setting: str) -> None:
+    free = shutil.disk_usage(folder).free // 2**20
+    if free < _SPACE_MB:
+        raise UserError(
+            f"only {free} MB are free on the disk of {folder}, {_SPACE_MB} MB are needed for the "
+            f"run's files; free some, or name another folder with {setting}"
+        )
 
 
 def load_messages(source: DictConfig, folder: Path) -> Messages:

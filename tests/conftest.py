@@ -1,4 +1,5 @@
 import contextlib
+import logging
 import os
 import signal
 import subprocess
@@ -12,6 +13,10 @@ import pytest
 import requests
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from moto.server import ThreadedMotoServer
+from servers import S3Server, running_stack
+
+from scripts.stack import Stack
 
 ROOT = Path(__file__).resolve().parent.parent
 EXPERIMENT = "spam-classifier"
@@ -99,6 +104,38 @@ def uci_dir() -> Path:
     if not folder:
         pytest.skip("SPAM_UCI_DIR does not name a folder with the UCI files")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """PostgreSQL, S3 and MLflow, as `python -m scripts.stack start` leaves them."""
+    with running_stack(tmp_path_factory.mktemp("stack")) as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def rclone(stack: Stack) -> S3Server:
+    """The stack's own S3 server, which checks keys and signatures."""
+    state = stack.state
+    return S3Server("rclone", state.url("s3"), state.access_key, state.secret_key)
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[S3Server]:
+    """A second S3 server, written by other people in another language."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield S3Server("moto", f"http://{host}:{port}", "any", "any")
+    server.stop()
+
+
+@pytest.fixture(params=["rclone", "moto"])
+def s3_server(request: pytest.FixtureRequest) -> S3Server:
+    """Each S3 server in turn."""
+    server: S3Server = request.getfixturevalue(request.param)
+    return server
 
 
 def serve(

@@ -6,7 +6,7 @@ import mlflow
 import pandas as pd
 from omegaconf import DictConfig
 
-from spam_mlflow import config, evaluation, registry, reports, tracking, wiring, workspace
+from spam_mlflow import config, evaluation, registry, reports, s3, tracking, wiring, workspace
 from spam_mlflow.data import Messages
 from spam_mlflow.errors import UserError
 from spam_mlflow.split import PARTS, Split
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 def run(cfg: DictConfig) -> float | None:
     """Run the evaluation that `cfg` describes and return the F1, None where it is not defined."""
     tracking.connect()
-    with tracking.run() as active, workspace.folder(cfg.output_dir) as folder:
+    with tracking.run(s3.settings(cfg)) as active, workspace.folder(cfg.output_dir) as folder:
         tracking.log_parameters(config.flatten(cfg))
         tracking.log_code_version()
         if cfg.part not in (*PARTS, "all"):
@@ -31,9 +31,10 @@ def run(cfg: DictConfig) -> float | None:
         scores = model.spam_probability(list(frame["text"]))
         report = evaluation.report(frame, scores, model.thresholds, "test")
         reports.write_config(cfg, folder)
+        reports.write_errors(evaluation.misclassified(report), folder)
         reports.write_figures(report, [], title, folder)
         tracking.log_folder(folder)
-        tracking.log_errors_table(evaluation.misclassified(report))
+        tracking.show_table(reports.ERRORS_FILE)
         mlflow.log_metrics(report.metrics)
         table = reports.metrics_table(report.metrics, "test")
         tracking.describe_run(table)

@@ -2,20 +2,21 @@
 
 import logging
 
-import mlflow
 from omegaconf import DictConfig
 
 from spam_mlflow import (
     config,
     evaluation,
     model_card,
-    registry,
     reports,
+    results,
+    s3,
     tracking,
     training,
     wiring,
     workspace,
 )
+from spam_mlflow.results import Results
 from spam_mlflow.settings import RunSettings, TrainSettings
 
 logger = logging.getLogger(__name__)
@@ -24,9 +25,12 @@ logger = logging.getLogger(__name__)
 def run(cfg: DictConfig) -> float:
     """Run the main job that `cfg` describes and return the test F1."""
     tracking.connect()
-    with tracking.run() as active, workspace.folder(cfg.output_dir) as folder:
+    storage = s3.settings(cfg)
+    with tracking.run(storage) as active, workspace.folder(cfg.output_dir) as folder:
         tracking.log_parameters(config.flatten(cfg))
         tracking.log_code_version()
+        # Logged first: a store that takes no artifacts is found out before anything is trained.
+        tracking.log_file(reports.write_config(cfg, folder))
         job = wiring.settings(RunSettings, {"seed": cfg.seed, "register": cfg.register})
         settings = wiring.settings(TrainSettings, cfg.train, "train.")
         architecture, splitter = wiring.build(cfg.model), wiring.build(cfg.split)
@@ -49,26 +53,21 @@ def run(cfg: DictConfig) -> float:
         test = evaluation.report(test_part, scores, thresholds, "test")
         metrics = validation.metrics | test.metrics | _speed(fit)
 
-        reports.write_config(cfg, folder)
         reports.write_split(split, folder)
         reports.write_figures(test, fit.epochs, title, folder)
+        reports.write_errors(evaluation.misclassified(test), folder)
         card = model_card.write(fit.classifier.metadata, messages, split, metrics, settings.ham_fpr)
-        (folder / "model_card.md").write_text(card, encoding="utf-8")
-        tracking.describe_run(card)
-        fit.classifier.save(folder / "keras")
-        tracking.log_folder(folder)
-        tracking.log_errors_table(evaluation.misclassified(test))
-
-        model = registry.log_model(fit.classifier, fit.linear_weights)
-        # At the last epoch's step: MLflow shows the value of the highest step, and `val_accuracy`
-        # is also logged per epoch, where it knows nothing of the threshold yet. The others have no
-        # step, since the UI then compares runs by bars.
-        per_epoch = {n: value for n, value in metrics.items() if n in fit.epochs[-1]}
-        single = {n: value for n, value in metrics.items() if n not in per_epoch}
-        mlflow.log_metrics(per_epoch, step=len(fit.epochs), model_id=model.model_id)
-        mlflow.log_metrics(single, model_id=model.model_id)
-        tags = tracking.data_tags(messages, split)
-        version = registry.register(model.model_uri, tags, card) if job.register else None
+        (folder / results.CARD_FILE).write_text(card, encoding="utf-8")
+        fit.classifier.save(folder / results.KERAS_FOLDER)
+        finished = Results(
+            run_id=active.info.run_id,
+            metrics=metrics,
+            per_epoch=tuple(name for name in metrics if name in fit.epochs[-1]),
+            epochs=len(fit.epochs),
+            version_tags=tracking.data_tags(messages, split) if job.register else None,
+        )
+        finished.write(folder)
+        version = results.log(finished, folder, fit.classifier, fit.linear_weights)
         _announce(metrics, active.info.run_id, version)
     return metrics["test_f1"]
 

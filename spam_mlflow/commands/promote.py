@@ -7,7 +7,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 from omegaconf import DictConfig
 
-from spam_mlflow import gate, promotion, registry, tracking, wiring, workspace
+from spam_mlflow import gate, promotion, registry, s3, tracking, wiring, workspace
 from spam_mlflow.errors import UserError
 from spam_mlflow.gate import Check, GateSettings
 from spam_mlflow.registry import VALIDATION_TAG, Version
@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 def run(cfg: DictConfig) -> None:
     """Run the gate that `cfg` describes; raises UserError where the version is rejected."""
     tracking.connect()
+    s3.configure_mlflow(s3.settings(cfg))
     client = MlflowClient()
     bounds = wiring.settings(GateSettings, cfg.gate, "gate.")
     keys = ("to", "first", "dry_run", "override")
