@@ -15,7 +15,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModel
+from mlflow.entities import LoggedModel, LoggedModelStatus
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
@@ -53,13 +53,8 @@ VALIDATION_TAG = "validation_status"
 EXAMPLES = ["Ok, see you at seven then", "URGENT! You have won a £1000 prize, call 09061701461 now"]
 
 
-def log_model(
-    classifier: Classifier, weights: dict[str, np.ndarray] | None, model_id: str | None
-) -> "ModelInfo":
-    """Log the servable model as `model`; linear `weights` let it be served without TensorFlow.
-
-    model_id: of a logged model that was begun and not finished, to finish it; None: a new one.
-    """
+def log_model(classifier: Classifier, weights: dict[str, np.ndarray] | None) -> "ModelInfo":
+    """Log the servable model as `model`; linear `weights` let it be served without TensorFlow."""
     with tempfile.TemporaryDirectory() as scratch:
         files, code = Path(scratch, CLASSIFIER), Path(scratch, "code", _PACKAGE.name)
         scoring.export(classifier, weights, files)
@@ -75,15 +70,26 @@ def log_model(
                 signature=signature(classifier.metadata.threshold),
                 input_example=pd.DataFrame({"text": EXAMPLES}),
                 pip_requirements=_requirements(linear=weights is not None),
-                model_id=model_id,
             )
 
 
-def logged_model(client: MlflowClient, run_id: str) -> LoggedModel | None:
-    """Return the last model that the run logged or began to log, None where there is none."""
+def finished_model(client: MlflowClient, run_id: str) -> LoggedModel | None:
+    """Return the model that the run has logged, None where there is none.
+
+    One that was begun and not finished is deleted: MLflow cannot go on with it.
+    """
     outputs = client.get_run(run_id).outputs
-    ids = [output.model_id for output in outputs.model_outputs] if outputs else []
-    return client.get_logged_model(ids[-1]) if ids else None
+    for output in outputs.model_outputs if outputs else ():
+        try:
+            model = client.get_logged_model(output.model_id)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            continue  # deleted earlier; the run still names it
+        if model.status == LoggedModelStatus.READY:
+            return model
+        client.delete_logged_model(model.model_id)
+    return None
 
 
 def save_noop(folder: Path) -> None:
@@ -127,7 +133,7 @@ def _requirements(linear: bool) -> list[str]:
 
 
 def register(
-    client: MlflowClient, model_uri: str, run_id: str, tags: Mapping[str, str], description: str
+    client: MlflowClient, model_id: str, run_id: str, tags: Mapping[str, str], description: str
 ) -> str:
     """Register the logged model as a new version of spam-classifier and return its number.
 
@@ -140,7 +146,7 @@ def register(
         entry = (
             earlier[0]
             if earlier
-            else mlflow.register_model(model_uri, REGISTERED_MODEL, tags=dict(tags))
+            else mlflow.register_model(f"models:/{model_id}", REGISTERED_MODEL, tags=dict(tags))
         )
         client.update_model_version(REGISTERED_MODEL, str(entry.version), description)
     return str(entry.version)

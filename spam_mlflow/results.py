@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import mlflow
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModelStatus
 
 from spam_mlflow import faults, registry, reports, tracking
 from spam_mlflow.errors import UserError
@@ -103,22 +102,18 @@ def _log(
     tracking.describe_run(card)
     tracking.log_folder(folder)
     tracking.show_table(reports.ERRORS_FILE)
-    model = registry.logged_model(client, results.run_id)
-    if model is None or model.status != LoggedModelStatus.READY:
-        unfinished = None if model is None else model.model_id
-        registry.log_model(classifier, weights, unfinished)
-        model = registry.logged_model(client, results.run_id)
-        assert model is not None
+    model = registry.finished_model(client, results.run_id)
+    model_id = model.model_id if model else registry.log_model(classifier, weights).model_id
     # At the last epoch's step: MLflow shows the value of the highest step, and `val_accuracy` is
     # also logged per epoch, where it knows nothing of the threshold yet. The others have no step,
     # since the UI then compares runs by bars.
     per_epoch = {name: results.metrics[name] for name in results.per_epoch}
     single = {n: value for n, value in results.metrics.items() if n not in per_epoch}
-    mlflow.log_metrics(per_epoch, step=results.epochs, model_id=model.model_id)
-    mlflow.log_metrics(single, model_id=model.model_id)
+    mlflow.log_metrics(per_epoch, step=results.epochs, model_id=model_id)
+    mlflow.log_metrics(single, model_id=model_id)
     if results.version_tags is None:
         return None
-    return registry.register(client, model.model_uri, results.run_id, results.version_tags, card)
+    return registry.register(client, model_id, results.run_id, results.version_tags, card)
 
 
 def _keep(folder: Path, run_id: str) -> Path:

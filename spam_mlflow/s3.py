@@ -217,7 +217,9 @@ def explain(error: BaseException) -> str:
     # boto3's upload wraps the error that knows the code.
     while not isinstance(error, ClientError) and isinstance(error.__context__, ClientError):
         error = error.__context__
-    text = str(error).strip().splitlines()[0]
+    # Its download names the error of the last try.
+    error = getattr(error, "last_exception", error)
+    text = (str(error).strip() or type(error).__name__).splitlines()[0]
     if isinstance(error, ClientError):
         return _explain_answer(error)
     if isinstance(error, NoCredentialsError | PartialCredentialsError):

@@ -87,6 +87,8 @@ def run(
         if storage is not None and active.info.artifact_uri.startswith("s3:"):
             s3.bound_waiting(storage)
         _show_training_first(active.info.experiment_id)
+        if _ERROR_TAG in active.data.tags:
+            mlflow.delete_tag(_ERROR_TAG)
         yield active
     except KeyboardInterrupt:
         mlflow.end_run("KILLED")

@@ -36,7 +36,7 @@ class Project:
 
     @property
     def client(self) -> MlflowClient:
-        return MlflowClient(self.store)
+        return MlflowClient(self.env()["MLFLOW_TRACKING_URI"])
 
     def env(self) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "SPAM_"))}

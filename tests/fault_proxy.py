@@ -70,7 +70,7 @@ class Rule:
 class Proxy:
     """url: where it listens. requests: method and path of each request, in order."""
 
-    url: str
+    url: str = ""
     requests: list[tuple[str, str]] = field(default_factory=list)
     rules: list[Rule] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -103,6 +103,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     proxy: ClassVar[Proxy]
     target: ClassVar[str]
+    rename_host: ClassVar[bool]
 
     def handle_one_request(self) -> None:
         with contextlib.suppress(ConnectionError):
@@ -126,7 +127,9 @@ class _Handler(BaseHTTPRequestHandler):
             fault.function()
         body = self.read_body()
         if isinstance(fault, Answer):
-            self.reply(fault.status, [("Content-Type", "application/xml"), *fault.headers], fault.body)
+            self.reply(
+                fault.status, [("Content-Type", "application/xml"), *fault.headers], fault.body
+            )
             return
         try:
             status, headers, content = self.forward(body)
@@ -156,6 +159,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self.command, self.path, skip_host=True, skip_accept_encoding=True
             )
             for name, value in self.headers.items():
+                if name.lower() == "host" and self.rename_host:
+                    value = target.netloc  # noqa: PLW2901
                 if name.lower() not in (*_HOP_BY_HOP, "expect", "content-length"):
                     connection.putheader(name, value)
             connection.putheader("Content-Length", str(len(body)))
@@ -185,13 +190,18 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def between(target: str) -> Iterator[Proxy]:
-    """Yield a proxy in front of the server at the HTTP address `target`."""
-    handler = type("Handler", (_Handler,), {"target": target})
+def between(target: str, rename_host: bool = False) -> Iterator[Proxy]:
+    """Yield a proxy in front of the server at the HTTP address `target`.
+
+    rename_host: give the server its own name as Host. S3 signs that header, so not there.
+    """
+    proxy = Proxy()
+    handler = type(
+        "Handler", (_Handler,), {"target": target, "proxy": proxy, "rename_host": rename_host}
+    )
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
-    proxy = Proxy(f"http://127.0.0.1:{server.server_address[1]}")
-    handler.proxy = proxy
+    proxy.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

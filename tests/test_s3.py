@@ -112,7 +112,7 @@ def test_a_listing_that_may_not_be_read_leaves_no_probe_behind(rclone: S3Server)
     bucket = new_bucket(rclone)
     with between(rclone.url) as proxy:
         proxy.inject(Answer(403, "AccessDenied"), "GET", "list-type")
-        with pytest.raises(UserError, match="cannot list .* must allow ListObjectsV2"):
+        with pytest.raises(UserError, match=r"cannot list .* must allow ListObjectsV2"):
             s3.check_access(client(rclone, proxy.url), bucket, "runs")
     assert rclone.keys(bucket) == set()
 
@@ -121,7 +121,7 @@ def test_what_is_no_store_is_found_out(rclone: S3Server) -> None:
     bucket = new_bucket(rclone)
     with between(rclone.url) as proxy:
         proxy.inject(Answer(200, "Hello"), "GET")
-        with pytest.raises(UserError, match="gives back b'<.*not what was written"):
+        with pytest.raises(UserError, match=r"gives back b'<.*not what was written"):
             s3.check_access(client(rclone, proxy.url), bucket, "runs")
 
 
