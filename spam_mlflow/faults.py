@@ -5,6 +5,10 @@ import errno
 from spam_mlflow.errors import UserError
 
 _NETWORK = ("requests", "urllib3")
+_UNAUTHORIZED = (
+    "the tracking server asks who you are; set MLFLOW_TRACKING_USERNAME and "
+    "MLFLOW_TRACKING_PASSWORD"
+)
 _S3 = ("boto3", "botocore", "s3transfer")
 
 
@@ -22,7 +26,7 @@ def explain(error: BaseException) -> str | None:
 
         return s3.explain(error)
     if "MlflowException" in kinds:
-        return f"MLflow: {_first_line(error)}"
+        return f"MLflow: {_UNAUTHORIZED if '401 !=' in str(error) else _first_line(error)}"
     if packages & set(_NETWORK):
         return f"the tracking server: {_first_line(error)}"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -56,5 +56,5 @@ class S3Server:
         )
 
     def keys(self, bucket: str) -> set[str]:
-        listed = self.client().list_objects_v2(Bucket=bucket)
-        return {entry["Key"] for entry in listed.get("Contents", ())}
+        pages = self.client().get_paginator("list_objects_v2").paginate(Bucket=bucket)
+        return {entry["Key"] for page in pages for entry in page.get("Contents", ())}
