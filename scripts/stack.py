@@ -145,7 +145,9 @@ class Stack:
         self._start("s3", self._s3(), {"RCLONE_AUTH_KEY": self._rclone_key()}, self._s3_answers)
         store = self._s3_client()
         s3.create_bucket(store, BUCKET, None)
-        self._start("mlflow", self._mlflow(), self._mlflow_environment(), self._mlflow_answers)
+        self._start(
+            "mlflow", self.mlflow_command(), self._mlflow_environment(), self._mlflow_answers
+        )
 
     def stop(self) -> None:
         """Stop what runs, the last started first."""
@@ -270,7 +272,8 @@ class Stack:
             return False
         return True
 
-    def _mlflow(self) -> list[str]:
+    def mlflow_command(self) -> list[str]:
+        """Return the command of the tracking server."""
         port = self.state.ports["mlflow"]
         hosts = f"{HOST}:{port},localhost:{port}"
         origins = f"http://{HOST}:{port},http://localhost:{port}"

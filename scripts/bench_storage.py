@@ -1,0 +1,99 @@
+"""Time the main job with its artifacts in a local folder, on S3, and behind a tracking server.
+
+    python -m scripts.bench_storage --data-dir FOLDER [--repeats 5]
+
+All three in turns: SQLite and a folder; SQLite and S3, which the job reaches itself; and
+`python -m scripts.stack`, so PostgreSQL, S3 and MLflow's server. Wall time from process start to
+exit, in seconds; everything runs on this machine, which the servers share with the job.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from scripts.stack import BUCKET, Stack
+from spam_mlflow import tables
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def job(folder: Path, variables: Mapping[str, str], *arguments: str) -> float:
+    """Run a command of the project in `folder` and return its wall time in seconds."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "AWS_"))}
+    environment = {**kept, "PYTHONPATH": str(ROOT), **variables}
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "spam_mlflow", *arguments],
+        cwd=folder,
+        env=environment,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode != 0:
+        sys.exit(done.stderr)
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Print median, range and the ratio to the local folder as a Markdown table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data-dir", required=True, help="folder with the UCI files")
+    parser.add_argument("--repeats", type=int, default=5)
+    arguments = parser.parse_args()
+    data = f"data_dir={Path(arguments.data_dir).resolve()}"
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        stack = Stack.open(
+            folder / "stack", dict.fromkeys(("postgresql", "s3", "mlflow"), 0), False
+        )
+        try:
+            stack.start()
+            print_table(measure(folder, stack, data, arguments.repeats))
+        finally:
+            stack.stop()
+
+
+def measure(folder: Path, stack: Stack, data: str, repeats: int) -> dict[str, list[float]]:
+    """Return the seconds of each job by where its artifacts go."""
+    place = f"endpoint_url={stack.state.url('s3')}"
+    direct = {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'direct.db'}",
+        **stack.state.s3_environment(),
+    }
+    places: dict[str, dict[str, str]] = {
+        "local folder, SQLite": {"MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'local.db'}"},
+        "S3, SQLite": direct,
+        "MLflow server, S3, PostgreSQL": stack.state.client_environment(),
+    }
+    job(folder, direct, "bucket", f"bucket={BUCKET}", "prefix=direct", "storage=local", place)
+    seconds: dict[str, list[float]] = {name: [] for name in places}
+    for number in range(repeats + 1):
+        for name, variables in places.items():
+            taken = job(folder, variables, "main", data)
+            if number:  # the first makes the databases' tables
+                seconds[name].append(taken)
+    return seconds
+
+
+def print_table(seconds: Mapping[str, list[float]]) -> None:
+    """Print the table; ratios are medians of those of the single rounds."""
+    local = next(iter(seconds.values()))
+    rows = []
+    for name, values in seconds.items():
+        ratios = [value / beside for value, beside in zip(values, local, strict=True)]
+        shown = (f"{f(values):.1f}" for f in (statistics.median, min, max))
+        rows.append((name, *shown, f"{statistics.median(ratios):.2f}"))
+    print(tables.markdown(("artifacts go to", "seconds", "lowest", "highest", "ratio"), rows))
+
+
+if __name__ == "__main__":
+    main()
