@@ -13,6 +13,7 @@ from spam_mlflow.text import duplicate_key
 
 CONFIG_FILE = "config.yaml"
 ERRORS_FILE = "errors.json"
+PREDICTIONS_FILE = "predictions.csv"
 
 
 def write_config(cfg: DictConfig, folder: Path) -> Path:
@@ -32,6 +33,13 @@ def write_split(split: Split, folder: Path) -> None:
 def write_errors(misclassified: pd.DataFrame, folder: Path) -> None:
     """Write `errors.json`, the misclassified messages as a table of MLflow's form."""
     misclassified.to_json(folder / ERRORS_FILE, orient="split", index=False)
+
+
+def write_predictions(report: Report, folder: Path) -> None:
+    """Write `predictions.csv`: every scored message with its group, its label and its score."""
+    columns = [name for name in ("text", "label", "source", "group") if name in report.frame]
+    table = report.frame[columns].assign(spam_probability=report.scores)
+    table.to_csv(folder / PREDICTIONS_FILE, index=False)
 
 
 def write_figures(

@@ -17,6 +17,7 @@ from mlflow import MlflowClient
 
 from spam_mlflow import faults, registry, reports, tracking
 from spam_mlflow.errors import UserError
+from spam_mlflow.job import CARD_FILE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from spam_mlflow.classifier import Classifier
 
 RESULTS_FILE = "results.json"
-CARD_FILE = "model_card.md"
-KERAS_FOLDER = "keras"
 
 logger = logging.getLogger(__name__)
 

@@ -23,6 +23,8 @@ class TrainSettings:
     copies_at_most: Annotated[int, Field(ge=0)]
     ham_fpr: Share | None
     deterministic: bool
+    steps_per_epoch: Annotated[int, Field(ge=0)]
+    profile: bool
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -31,6 +33,9 @@ class RunSettings:
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     register: bool
+    track: bool
+    preset: str | None
+    sources: tuple[str, ...] | None
 
 
 Alias = Literal["champion", "challenger"]

@@ -94,6 +94,63 @@ class GroupedSplitter:
 
 
 @dataclass(frozen=True)
+class CrossSourceSplitter:
+    """Learn from some sources, be scored on another one that nothing was learnt from.
+
+    held_out: the source that becomes the test part, such as "uci_youtube".
+    validation: share of the other groups, between 0 and 1.
+    jaccard, seed: as for `GroupedSplitter`.
+    """
+
+    held_out: str
+    validation: float
+    jaccard: float
+    seed: int
+
+    def split(self, messages: Messages) -> Split:
+        """Return the three parts, groups whole.
+
+        A group that holds a message of the source held out gives no message to the other parts.
+        """
+        existing = sorted(messages.frame["source"].unique())
+        if self.held_out not in existing or len(existing) < 2:
+            raise UserError(
+                f"split.held_out={self.held_out!r} must be one of several sources; "
+                f"{messages.name} has {', '.join(existing)}"
+            )
+        frame = deduplicated(messages.frame, self.jaccard)
+        test = frame["source"] == self.held_out
+        frame = frame[test | ~frame["group"].isin(frame.loc[test, "group"])].reset_index(drop=True)
+        test = frame["source"] == self.held_out
+        _, validation = _deal(_strata(frame[~test]), self.validation, self.seed)
+        part = pd.Series("train", index=frame.index)
+        part[frame["group"].isin(validation.index)] = "validation"
+        part[test] = "test"
+        frame = frame.assign(part=part)
+        _require_both_classes(frame)
+        duplicates = len(messages.frame) - len(frame)
+        return Split(frame, name="cross_source", leaky=False, duplicates=duplicates)
+
+
+@dataclass(frozen=True)
+class OverfitSplitter:
+    """A few messages, which are train, validation and test part at once: for debugging. Leaky.
+
+    messages: of each class.
+    """
+
+    messages: int
+    seed: int
+
+    def split(self, messages: Messages) -> Split:
+        """Return the same messages three times."""
+        few = messages.frame.groupby("label").sample(self.messages, random_state=self.seed)
+        frame = pd.concat([few.assign(part=part) for part in PARTS], ignore_index=True)
+        frame["group"] = frame.groupby("text", sort=False).ngroup()
+        return Split(frame, name="overfit", leaky=True, duplicates=0)
+
+
+@dataclass(frozen=True)
 class SeedSplitter:
     """The tutorial's split: 33 % of the raw rows at random, copies and all. Leaky.
 

@@ -14,11 +14,13 @@ import mlflow
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
+from omegaconf import DictConfig
 
-from spam_mlflow import faults, s3
+from spam_mlflow import config, faults, s3
 from spam_mlflow.config import ROOT
 from spam_mlflow.errors import UserError
 from spam_mlflow.settings import StorageSettings
+from spam_mlflow.workspace import REJECTED_FILE
 
 if TYPE_CHECKING:
     from spam_mlflow.data import Messages
@@ -32,6 +34,9 @@ _PARAMETER_LIMIT = 6000  # characters; MLflow's own limit
 _TAG_LIMIT = 5000  # characters, likewise
 _ERROR_TAG = "error"
 _KIND = "mlflow.experimentKind"
+_NAME_LIMIT = 120  # characters
+# Where a run finds things and puts them does not tell it apart, nor what its name holds anyway.
+_UNNAMED = ("data.", "data_dir", "output_dir", "storage.", "register", "model.name", "split._")
 _RANDOM_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")
 
 
@@ -234,6 +239,38 @@ def _log_dataset(frame: pd.DataFrame, name: str, context: str) -> None:
 def log_file(file: Path) -> None:
     """Upload `file` to the run's artifacts, under its own name."""
     mlflow.log_artifact(str(file))
+
+
+def log_rejected(messages: "Messages", folder: Path) -> None:
+    """Upload the table of rejected rows where there are any: even a run that fails shows them."""
+    if len(messages.rejected):
+        log_file(folder / REJECTED_FILE)
+
+
+def log_preset(preset: str | None) -> None:
+    """Tag the run with its experiment preset, so that runs can be grouped by it."""
+    if preset is not None:
+        mlflow.set_tag("preset", preset)
+
+
+def differences(cfg: DictConfig) -> str:
+    """Return what `cfg` was told apart from its model's defaults, as a run's name says it.
+
+    A preset counts as a default of its own. Empty where nothing differs.
+    """
+    overrides = [f"model={cfg.model.name}"]
+    if cfg.preset is not None:
+        overrides = [f"experiment={cfg.preset}"]
+    defaults = config.flatten(config.compose("main", overrides))
+    changed = [
+        f"{key.rpartition('.')[2]}={value}"
+        for key, value in config.flatten(cfg).items()
+        if key in defaults and value != defaults[key] and not key.startswith(_UNNAMED)
+    ]
+    shown = ", ".join(dict.fromkeys(changed))
+    if len(shown) > _NAME_LIMIT:
+        shown = f"{shown[:_NAME_LIMIT]}…"
+    return f", {shown}" if shown else ""
 
 
 def log_folder(folder: Path) -> None:

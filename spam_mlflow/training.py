@@ -163,6 +163,7 @@ def _fit_network(
         network.fit(
             **dealt,
             epochs=settings.epochs,
+            steps_per_epoch=settings.steps_per_epoch or None,
             callbacks=_callbacks(settings, record, let_through),
             verbose=1 if sys.stdout.isatty() else 2,
         )

@@ -4,16 +4,17 @@ import contextlib
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import mlflow
 from omegaconf import DictConfig
 
 from spam_mlflow import wiring
 from spam_mlflow.data import Messages
 from spam_mlflow.data.messages import write_rejected
 from spam_mlflow.errors import UserError
+
+REJECTED_FILE = "rejected.csv"
 
 _SPACE_MB = 100
 
@@ -57,12 +58,13 @@ def _require_space(folder: Path, setting: str) -> None:
         )
 
 
-def load_messages(source: DictConfig, folder: Path) -> Messages:
-    """Return the messages; rejected rows go to rejected.csv in `folder` and in the run."""
-    messages: Messages = wiring.build(source).load()
+def load_messages(data: DictConfig, sources: Sequence[str] | None, folder: Path) -> Messages:
+    """Return the messages of `sources`, None for all; rejected rows go to rejected.csv."""
+    messages: Messages = wiring.build(data).load()
+    if sources is not None:
+        messages = messages.only(sources)
     if len(messages.rejected):
-        write_rejected(messages, folder / "rejected.csv")
-        mlflow.log_artifact(str(folder / "rejected.csv"))
+        write_rejected(messages, folder / REJECTED_FILE)
         logger.warning(
             "%s of %s rows were rejected; see rejected.csv in the run's artifacts",
             len(messages.rejected),

@@ -23,7 +23,8 @@ def run(cfg: DictConfig) -> float | None:
         if cfg.part not in (*PARTS, "all"):
             raise UserError(f"part={cfg.part!r} does not exist; valid: {', '.join(PARTS)}, all")
         model = registry.load_model(cfg.model_uri)
-        messages = workspace.load_messages(cfg.data, folder)
+        messages = workspace.load_messages(cfg.data, None, folder)
+        tracking.log_rejected(messages, folder)
         title = f"{cfg.model_uri} on {messages.name}"
         tracking.name_run(title)
         frame = _frame(cfg, messages)
@@ -31,6 +32,7 @@ def run(cfg: DictConfig) -> float | None:
         scores = model.spam_probability(list(frame["text"]))
         report = evaluation.report(frame, scores, model.thresholds, "test")
         reports.write_config(cfg, folder)
+        reports.write_predictions(report, folder)
         reports.write_errors(evaluation.misclassified(report), folder)
         reports.write_figures(report, [], title, folder)
         tracking.log_folder(folder)

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from spam_mlflow import reports, results, s3, tracking, wiring
 from spam_mlflow.classifier import Classifier
 from spam_mlflow.errors import UserError
+from spam_mlflow.job import KERAS_FOLDER
 from spam_mlflow.results import Results
 
 logger = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ def run(cfg: DictConfig) -> None:
     if _status(finished.run_id) == "FINISHED":
         logger.info("Run %s is complete already", finished.run_id)
         return
-    classifier = Classifier.load(folder / results.KERAS_FOLDER)
+    classifier = Classifier.load(folder / KERAS_FOLDER)
     architecture = wiring.build(DictConfig(OmegaConf.load(folder / reports.CONFIG_FILE)).model)
     weights = architecture.linear_weights(classifier.network)
     with tracking.run(storage, finished.run_id):

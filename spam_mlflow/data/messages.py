@@ -1,6 +1,8 @@
 """The table of messages that every source yields, and the check that every row passes through."""
 
+import dataclasses
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,6 +32,23 @@ class Messages:
     name: str
     rejected: pd.DataFrame = field(default_factory=pd.DataFrame)
     fallback: bool = False
+
+    def only(self, sources: Sequence[str]) -> "Messages":
+        """Return the messages of `sources` alone.
+
+        Raises UserError where one does not exist, naming those that do, and where a class is gone.
+        """
+        existing = sorted(self.frame["source"].unique())
+        unknown = [source for source in sources if source not in existing]
+        if unknown:
+            raise UserError(
+                f"sources={list(sources)}: {self.name} has no {', '.join(unknown)}; "
+                f"it has {', '.join(existing)}"
+            )
+        kept = self.frame[self.frame["source"].isin(sources)].reset_index(drop=True)
+        if kept["label"].nunique() < len(LABELS):
+            raise UserError(f"sources={list(sources)} hold {kept['label'].unique()} only; add one")
+        return dataclasses.replace(self, frame=kept)
 
     @property
     def digest(self) -> str:
