@@ -37,6 +37,14 @@ COMMANDS = {
         "score a logged or registered model on any data set",
         "python -m spam_mlflow evaluate model_uri=models:/spam-classifier/1 data=sample",
     ),
+    "sweep": Command(
+        "search hyper-parameters on the validation part; resumable",
+        "python -m spam_mlflow sweep trials=20 save_as=tuned data_dir=data/uci",
+    ),
+    "compare": Command(
+        "list runs, and report on chosen ones: intervals, curves, disagreements",
+        "python -m spam_mlflow compare runs=[0123abcd,4567cdef]",
+    ),
     "resume": Command(
         "complete a run whose training ended well and whose upload did not",
         "python -m spam_mlflow resume folder=/tmp/spam_mlflow-0123456789abcdef",

@@ -40,6 +40,77 @@ def all_figures(
     return figures
 
 
+def precision_recall_overlay(spam: np.ndarray, scores: Mapping[str, np.ndarray]) -> "Figure":
+    """Return precision and recall of several models, by name, on the same messages.
+
+    spam and each of the scores: shape (rows,).
+    """
+    from sklearn.metrics import average_precision_score, precision_recall_curve
+
+    figure, axes = _new("", "Precision and recall (average precision)", width=7)
+    for name, values in scores.items():
+        precision, recall, _ = precision_recall_curve(spam, values)
+        area = average_precision_score(spam, values)
+        axes.step(recall, precision, where="post", label=f"{name} ({area:.4f})")
+    axes.set_xlabel("recall")
+    axes.set_ylabel("precision")
+    axes.set_ylim(0.5, 1.01)
+    axes.legend(loc="lower left", frameon=False)
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def calibration_overlay(spam: np.ndarray, scores: Mapping[str, np.ndarray]) -> "Figure":
+    """Return the calibration of several models, by name, on the same messages; shapes likewise."""
+    from spam_mlflow.evaluation import expected_calibration_error
+
+    figure, axes = _new("", "Calibration (expected error)", width=7)
+    axes.plot([0, 1], [0, 1], "--", color=_GREY, linewidth=1)
+    for name, values in scores.items():
+        mean, rate, _ = _reliability(spam, values)
+        error = expected_calibration_error(spam, values)
+        axes.plot(mean, rate, "o-", label=f"{name} ({error:.4f})")
+    axes.set_xlabel("spam probability")
+    axes.set_ylabel("share of spam")
+    axes.legend(loc="upper left", frameon=False)
+    return figure
+
+
+def _reliability(spam: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return mean score, share of spam and size of every bin that holds a message."""
+    bins = np.minimum((scores * _RELIABILITY_BINS).astype(np.int64), _RELIABILITY_BINS - 1)
+    counts = np.bincount(bins, minlength=_RELIABILITY_BINS)
+    filled = counts > 0
+    mean = np.bincount(bins, scores, minlength=_RELIABILITY_BINS)[filled] / counts[filled]
+    rate = np.bincount(bins, spam, minlength=_RELIABILITY_BINS)[filled] / counts[filled]
+    return mean, rate, counts[filled]
+
+
+def search_history(values: Sequence[float], objective: str, title: str) -> "Figure":
+    """Return a figure of each complete trial's value, and of the best so far.
+
+    values: by trial, in order; NaN where a trial was not completed.
+    """
+    figure, axes = _new(title, f"{objective} by trial")
+    numbers = np.arange(1, len(values) + 1)
+    axes.plot(numbers, values, "o", color=_HAM, label="trial")
+    axes.step(numbers, np.fmax.accumulate(values), where="post", color=_SPAM, label="best so far")
+    axes.set_xlabel("trial")
+    axes.set_ylabel(objective)
+    axes.legend(loc="lower right", frameon=False)
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def importances(shares: Mapping[str, float], objective: str, title: str) -> "Figure":
+    """Return a figure of each parameter's share in the variance of the objective."""
+    figure, axes = _new(title, f"share in the variance of {objective}")
+    names = list(shares)[::-1]
+    axes.barh(names, [shares[name] for name in names], color=_HAM)
+    axes.set_xlabel("importance")
+    return figure
+
+
 def _new(title: str, subtitle: str, width: float = 5.6) -> tuple["Figure", "Axes"]:
     from matplotlib.figure import Figure
 
@@ -114,16 +185,12 @@ def _precision_recall(
 def _calibration(spam: np.ndarray, scores: np.ndarray, title: str) -> "Figure":
     from spam_mlflow.evaluation import expected_calibration_error
 
-    bins = np.minimum((scores * _RELIABILITY_BINS).astype(np.int64), _RELIABILITY_BINS - 1)
-    counts = np.bincount(bins, minlength=_RELIABILITY_BINS)
-    filled = counts > 0
-    mean = np.bincount(bins, scores, minlength=_RELIABILITY_BINS)[filled] / counts[filled]
-    rate = np.bincount(bins, spam, minlength=_RELIABILITY_BINS)[filled] / counts[filled]
+    mean, rate, counts = _reliability(spam, scores)
     error = expected_calibration_error(spam, scores)
     figure, axes = _new(title, f"Calibration, expected error {error:.4f}")
     axes.plot([0, 1], [0, 1], "--", color=_GREY, linewidth=1, label="perfect")
     axes.plot(mean, rate, "o-", color=_HAM, label="model")
-    for x, y, count in zip(mean, rate, counts[filled], strict=True):
+    for x, y, count in zip(mean, rate, counts, strict=True):
         axes.annotate(f"{count:,}", (x, y), (4, -10), textcoords="offset points", fontsize=7)
     axes.set_xlabel("spam probability (labels: messages in the bin)")
     axes.set_ylabel("share of spam")

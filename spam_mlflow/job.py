@@ -40,8 +40,11 @@ class Job:
         leaky = " (leaky split)" if self.split.leaky else ""
         return f"{preset}{self.architecture.name} on {self.messages.name}{leaky}"
 
-    def fit(self, folder: Path, on_epoch: EpochListener) -> Fit:
-        """Fit the model; with `train.profile`, what took its time goes to profile.txt."""
+    def fit(self, folder: Path, on_epoch: EpochListener, quiet: bool = False) -> Fit:
+        """Fit the model; with `train.profile`, what took its time goes to profile.txt.
+
+        quiet: print no line for each epoch.
+        """
         profile = cProfile.Profile()
         if self.settings.profile:
             profile.enable()
@@ -53,6 +56,7 @@ class Job:
                 self.run.seed,
                 self.messages.digest,
                 on_epoch,
+                quiet,
             )
         finally:
             if self.settings.profile:

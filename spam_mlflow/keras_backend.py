@@ -40,6 +40,11 @@ def quiet() -> Iterator[None]:
         logger.setLevel(before)
 
 
+def forget() -> None:
+    """Free what earlier networks of this process hold."""
+    load().utils.clear_session()
+
+
 def seed_everything(seed: int, deterministic: bool) -> None:
     """Seed Python, NumPy and TensorFlow; `deterministic` also forbids unordered parallel sums."""
     keras = load()

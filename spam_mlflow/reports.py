@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
 
@@ -36,9 +37,10 @@ def write_errors(misclassified: pd.DataFrame, folder: Path) -> None:
 
 
 def write_predictions(report: Report, folder: Path) -> None:
-    """Write `predictions.csv`: every scored message with its group, its label and its score."""
+    """Write `predictions.csv`: every scored message with its label, score and predicted label."""
     columns = [name for name in ("text", "label", "source", "group") if name in report.frame]
-    table = report.frame[columns].assign(spam_probability=report.scores)
+    called = np.where(report.scores >= report.threshold, "spam", "ham")
+    table = report.frame[columns].assign(spam_probability=report.scores, predicted=called)
     table.to_csv(folder / PREDICTIONS_FILE, index=False)
 
 

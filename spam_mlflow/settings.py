@@ -38,6 +38,21 @@ class RunSettings:
     sources: tuple[str, ...] | None
 
 
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class SweepSettings:
+    """What stands at the top of `conf/sweep.yaml` and is not a group."""
+
+    study: Annotated[str, Field(min_length=1)] | None
+    study_db: str | None
+    trials: Annotated[int, Field(ge=1)]
+    jobs: Annotated[int, Field(ge=1)]
+    timeout: Annotated[float, Field(gt=0)] | None
+    prune: bool
+    save_as: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")] | None
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    sources: tuple[str, ...] | None
+
+
 Alias = Literal["champion", "challenger"]
 
 
@@ -58,6 +73,19 @@ class RollbackSettings:
     to: Alias
     steps: Annotated[int, Field(ge=1)]
     reason: str
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class CompareSettings:
+    """See `conf/compare.yaml`."""
+
+    runs: tuple[str | int, ...]
+    experiment: str | None
+    filter: str
+    sort: str
+    limit: Annotated[int, Field(ge=1)]
+    columns: tuple[str, ...]
+    log: bool
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))

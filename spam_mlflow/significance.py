@@ -29,6 +29,42 @@ def ham_fpr(counts: Counts) -> np.ndarray:
     return counts.fp / (counts.fp + counts.tn)
 
 
+def precision(counts: Counts) -> np.ndarray:
+    """Return the share of calls that are right, NaN where nothing is called spam."""
+    return counts.tp / (counts.tp + counts.fp)
+
+
+def recall(counts: Counts) -> np.ndarray:
+    """Return the share of spam that is called spam."""
+    return counts.tp / (counts.tp + counts.fn)
+
+
+def mcc(counts: Counts) -> np.ndarray:
+    """Return Matthews's correlation, NaN where all calls are the same."""
+    product = counts.tp * counts.tn - counts.fp * counts.fn
+    called, spam = counts.tp + counts.fp, counts.tp + counts.fn
+    return product / np.sqrt(called * spam * (counts.tn + counts.fp) * (counts.tn + counts.fn))
+
+
+def interval(
+    figure: Callable[[Counts], np.ndarray],
+    groups: np.ndarray,
+    spam: np.ndarray,
+    called: np.ndarray,
+) -> tuple[float, float, float]:
+    """Return the figure of `called`, and the bounds of its 95 % interval.
+
+    The arguments and the method are those of `paired_difference`. Resamples for which the figure is
+    not defined are left out.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        values = figure(_resampled(groups, spam, called))
+    if np.isnan(values[1:]).all():
+        return float(values[0]), np.nan, np.nan
+    low, high = np.nanpercentile(values[1:], _CONFIDENCE)
+    return float(values[0]), float(low), float(high)
+
+
 def paired_difference(
     figure: Callable[[Counts], np.ndarray],
     groups: np.ndarray,
@@ -42,18 +78,20 @@ def paired_difference(
     spam, called, other: truth and both models' calls, bool. All four of shape (rows,).
     Percentile bootstrap (Efron 1979), the same resamples for both models.
     """
+    ours, theirs = (figure(_resampled(groups, spam, calls)) for calls in (called, other))
+    low, high = np.percentile((ours - theirs)[1:], _CONFIDENCE)
+    return float(ours[0] - theirs[0]), float(low), float(high)
+
+
+def _resampled(groups: np.ndarray, spam: np.ndarray, called: np.ndarray) -> Counts:
+    """Return the counts of the sample itself, then of each resample; the same draws every time."""
     _, numbers = np.unique(groups, return_inverse=True)
     size = int(numbers.max()) + 1
-    by_group = np.zeros((2, 4, size))
-    for side, calls in enumerate((called, other)):
-        kinds = (calls & spam, calls & ~spam, ~calls & spam, ~calls & ~spam)
-        for kind, hits in enumerate(kinds):
-            np.add.at(by_group[side, kind], numbers, hits)
+    kinds = (called & spam, called & ~spam, ~called & spam, ~called & ~spam)
+    by_group = np.stack([np.bincount(numbers, hits, minlength=size) for hits in kinds])
     rng = np.random.default_rng(0)
     drawn = np.stack(
         [np.bincount(rng.integers(0, size, size), minlength=size) for _ in range(BOOTSTRAPS)]
     )
-    weights = np.vstack([np.ones(size), drawn])  # the first is the sample itself
-    ours, theirs = (figure(Counts(*counts)) for counts in by_group @ weights.T)
-    low, high = np.percentile((ours - theirs)[1:], _CONFIDENCE)
-    return float(ours[0] - theirs[0]), float(low), float(high)
+    weights = np.vstack([np.ones(size), drawn])
+    return Counts(*(by_group @ weights.T))

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import mlflow
 import pandas as pd
 from mlflow import MlflowClient
+from mlflow.entities import Metric, Param
 from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
 from omegaconf import DictConfig
 
@@ -34,7 +36,7 @@ _PARAMETER_LIMIT = 6000  # characters; MLflow's own limit
 _TAG_LIMIT = 5000  # characters, likewise
 _ERROR_TAG = "error"
 _KIND = "mlflow.experimentKind"
-_NAME_LIMIT = 120  # characters
+_NAME_LIMIT = 100  # characters
 # Where a run finds things and puts them does not tell it apart, nor what its name holds anyway.
 _UNNAMED = ("data.", "data_dir", "output_dir", "storage.", "register", "model.name", "split._")
 _RANDOM_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")
@@ -73,7 +75,9 @@ def _require_answer(uri: str) -> None:
 
 @contextlib.contextmanager
 def run(
-    storage: StorageSettings | None = None, run_id: str | None = None
+    storage: StorageSettings | None = None,
+    run_id: str | None = None,
+    experiment: str = EXPERIMENT,
 ) -> Iterator[mlflow.ActiveRun]:
     """Open the run that `mlflow run` made, else a new one, and close it with the right status.
 
@@ -82,11 +86,12 @@ def run(
 
     storage: how to reach the run's artifacts if they lie on S3; None: as the environment says.
     run_id: of an earlier run to go on with instead.
+    experiment: that a new run goes to where the caller's environment names none.
     """
     if storage is not None:
         s3.configure_mlflow(storage)
     if "MLFLOW_RUN_ID" not in os.environ and run_id is None:
-        _choose_experiment()
+        _choose_experiment(experiment)
     active = mlflow.start_run(run_id)
     try:
         if storage is not None and active.info.artifact_uri.startswith("s3:"):
@@ -109,14 +114,22 @@ def run(
     mlflow.end_run()
 
 
-def _choose_experiment() -> None:
-    """Take the caller's experiment, else spam-classifier, created where it does not exist yet."""
+def _choose_experiment(name: str) -> None:
+    """Take the caller's experiment, else `name`, created where it does not exist yet."""
     if os.environ.get("MLFLOW_EXPERIMENT_ID") or os.environ.get("MLFLOW_EXPERIMENT_NAME"):
         return
-    if mlflow.get_experiment_by_name(EXPERIMENT) is None:
+    if mlflow.get_experiment_by_name(name) is None:
         local = not os.environ.get("MLFLOW_TRACKING_URI")
-        mlflow.create_experiment(EXPERIMENT, str(ROOT / "mlruns") if local else None)
-    mlflow.set_experiment(EXPERIMENT)
+        mlflow.create_experiment(name, str(ROOT / "mlruns") if local else None)
+    mlflow.set_experiment(name)
+
+
+def experiment_name(client: MlflowClient) -> str:
+    """Return the name of the caller's experiment, else spam-classifier."""
+    number = os.environ.get("MLFLOW_EXPERIMENT_ID")
+    if number:
+        return str(client.get_experiment(number).name)
+    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
 
 
 def create_experiment(client: MlflowClient, name: str, location: str) -> bool:
@@ -170,6 +183,32 @@ def log_parameters(flat: Mapping[str, Any]) -> None:
 def log_epoch(epoch: int, figures: Mapping[str, float]) -> None:
     """Log one epoch's figures, so that the UI draws them while training goes on."""
     mlflow.log_metrics(dict(figures), step=epoch + 1)
+
+
+def log_parameters_of(client: MlflowClient, run_id: str, values: Mapping[str, Any]) -> None:
+    """Log parameters to a run that is not the active one, such as a trial's."""
+    params = [Param(name, str(value)[:_PARAMETER_LIMIT]) for name, value in values.items()]
+    client.log_batch(run_id, params=params)
+
+
+def log_figures_of(
+    client: MlflowClient, run_id: str, figures: Mapping[str, float], step: int
+) -> None:
+    """Log figures to a run that is not the active one."""
+    now = int(time.time() * 1000)
+    client.log_batch(run_id, [Metric(name, value, now, step) for name, value in figures.items()])
+
+
+def log_error_of(client: MlflowClient, run_id: str, reason: str) -> None:
+    """Say why a run that is not the active one failed."""
+    client.set_tag(run_id, _ERROR_TAG, reason[:_TAG_LIMIT])
+
+
+def log_trial(number: int, value: float | None, best: float | None) -> None:
+    """Log a trial's value and the best so far to the sweep's run, so that the UI draws them."""
+    figures = {"trial_value": value, "best_value": best}
+    known = {name: figure for name, figure in figures.items() if figure is not None}
+    mlflow.log_metrics(known, step=number + 1)
 
 
 def log_code_version() -> None:
@@ -262,15 +301,19 @@ def differences(cfg: DictConfig) -> str:
     if cfg.preset is not None:
         overrides = [f"experiment={cfg.preset}"]
     defaults = config.flatten(config.compose("main", overrides))
-    changed = [
-        f"{key.rpartition('.')[2]}={value}"
+    changed = {
+        key: value
         for key, value in config.flatten(cfg).items()
         if key in defaults and value != defaults[key] and not key.startswith(_UNNAMED)
-    ]
-    shown = ", ".join(dict.fromkeys(changed))
-    if len(shown) > _NAME_LIMIT:
-        shown = f"{shown[:_NAME_LIMIT]}…"
-    return f", {shown}" if shown else ""
+    }
+    return f", {shown(changed)}" if changed else ""
+
+
+def shown(values: Mapping[str, Any]) -> str:
+    """Return configuration values as a run's name holds them: short keys, and not too many."""
+    short = {key: f"{v:.3g}" if isinstance(v, float) else str(v) for key, v in values.items()}
+    text = ", ".join(dict.fromkeys(f"{k.rpartition('.')[2]}={v}" for k, v in short.items()))
+    return text if len(text) <= _NAME_LIMIT else f"{text[:_NAME_LIMIT]}…"
 
 
 def log_folder(folder: Path) -> None:

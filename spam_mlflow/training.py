@@ -50,11 +50,14 @@ def fit(
     seed: int,
     data_digest: str,
     on_epoch: EpochListener,
+    quiet: bool = False,
 ) -> Fit:
     """Fit `architecture` on the split's training part, then calibrate and choose the thresholds.
 
     A cross-fitted architecture learns from the validation part, too; what is chosen on scores is
     then chosen on those that each row gets from weights that never saw it.
+
+    quiet: print no line for each epoch.
 
     Raises UserError where the loss becomes NaN or infinite, and for a cross-fitted architecture on
     a leaky split.
@@ -83,6 +86,7 @@ def fit(
         },
         settings,
         on_epoch,
+        quiet,
     )
     seconds = time.perf_counter() - start
     calibrated, scores = architecture.calibrated(
@@ -149,6 +153,7 @@ def _fit_network(
     dealt: Mapping[str, Any],
     settings: TrainSettings,
     on_epoch: EpochListener,
+    quiet: bool,
 ) -> list[dict[str, float]]:
     """Run Keras's training loop and return every epoch's figures."""
     epochs: list[dict[str, float]] = []
@@ -165,7 +170,7 @@ def _fit_network(
             epochs=settings.epochs,
             steps_per_epoch=settings.steps_per_epoch or None,
             callbacks=_callbacks(settings, record, let_through),
-            verbose=1 if sys.stdout.isatty() else 2,
+            verbose=0 if quiet else 1 if sys.stdout.isatty() else 2,
         )
         let_through()
     return epochs

@@ -1,0 +1,79 @@
+"""Time the main job with and without MLflow, and what logging adds after the imports.
+
+    python -m scripts.bench_logging --data-dir FOLDER [--repeats 5]
+
+In turns: a process that only imports what the main job imports, the main job with `track=false`,
+and the main job as it is, which logs to SQLite and a folder. Wall time from process start to exit,
+in seconds; the store exists already, so that its tables are not made anew.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from spam_mlflow import tables
+
+ROOT = Path(__file__).resolve().parent.parent
+IMPORTS = (
+    "import mlflow, mlflow.pyfunc, matplotlib.figure, sklearn.metrics, sklearn.model_selection, "
+    "sklearn.linear_model, scipy.sparse, spam_mlflow.commands.main; "
+    "from spam_mlflow import keras_backend; keras_backend.load()"
+)
+
+
+def seconds(folder: Path, *arguments: str) -> float:
+    """Run Python with `arguments` in `folder` and return its wall time in seconds."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
+    store = {"MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"}
+    start = time.perf_counter()
+    subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env={**kept, **store, "PYTHONPATH": str(ROOT)},
+        check=True,
+        capture_output=True,
+    )
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Print the medians, and the share of logging in the job's time after its imports."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data-dir", required=True, help="folder with the UCI files")
+    parser.add_argument("--repeats", type=int, default=5)
+    arguments = parser.parse_args()
+    job = ("-m", "spam_mlflow", "main", f"data_dir={Path(arguments.data_dir).resolve()}")
+    commands = {
+        "imports alone": ("-c", IMPORTS),
+        "main job, track=false": (*job, "track=false", "register=false"),
+        "main job": job,
+    }
+    taken: dict[str, list[float]] = {name: [] for name in commands}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        seconds(folder, *job)  # makes the store
+        for _ in range(arguments.repeats):
+            for name, command in commands.items():
+                taken[name].append(seconds(folder, *command))
+    rows = [
+        (name, *(f"{f(values):.2f}" for f in (statistics.median, min, max)))
+        for name, values in taken.items()
+    ]
+    print(tables.markdown(("what", "seconds", "lowest", "highest"), rows))
+    imports, off, on = taken.values()
+    shares = [(b - a) / (b - i) for i, a, b in zip(imports, off, on, strict=True)]
+    print(
+        f"\nlogging: {statistics.median(shares):.0%} of the job's time after the imports", end=" "
+    )
+    print(f"({min(shares):.0%} to {max(shares):.0%})")
+
+
+if __name__ == "__main__":
+    main()
