@@ -4,6 +4,7 @@ Data flow: drop exact duplicates (by `duplicate_key`), group near-duplicates (Ja
 character 5-grams), then deal whole groups to the parts, stratified by label and source.
 """
 
+import functools
 import hashlib
 import warnings
 from collections.abc import Iterator, Sequence
@@ -41,7 +42,7 @@ class Split:
         """Return the rows of "train", "validation" or "test", renumbered from 0."""
         return self.frame[self.frame["part"] == name].reset_index(drop=True)
 
-    @property
+    @functools.cached_property
     def digest(self) -> str:
         """SHA-256 (hex) over every row's part, label and text: equal splits have equal digests."""
         rows = zip(self.frame["part"], self.frame["label"], self.frame["text"], strict=True)

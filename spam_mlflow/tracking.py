@@ -252,7 +252,7 @@ def log_data(messages: "Messages", split: "Split") -> None:
     """Log digests, counts by part, source and label, and the three parts as dataset inputs."""
     mlflow.set_tags(data_tags(messages, split))
     # Parameters, not metrics: as metrics each would get a chart of its own in the UI.
-    names = split.frame[["part", "source", "label"]].agg(".".join, axis=1)
+    names = split.frame["part"] + "." + split.frame["source"] + "." + split.frame["label"]
     counts = {
         "read": len(messages.frame) + len(messages.rejected),
         "rejected": len(messages.rejected),

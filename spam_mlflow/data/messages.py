@@ -1,6 +1,7 @@
 """The table of messages that every source yields, and the check that every row passes through."""
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -50,7 +51,7 @@ class Messages:
             raise UserError(f"sources={list(sources)} hold {kept['label'].unique()} only; add one")
         return dataclasses.replace(self, frame=kept)
 
-    @property
+    @functools.cached_property
     def digest(self) -> str:
         """SHA-256 (hex) over label, source and text of every row, in order."""
         return frame_digest(self.frame)
