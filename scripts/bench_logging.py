@@ -8,17 +8,14 @@ start to exit, in seconds; the store exists already, so that its tables are not 
 """
 
 import argparse
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
+from scripts.bench_main_job import seconds
 from spam_mlflow import tables
 
-ROOT = Path(__file__).resolve().parent.parent
 IMPORTS = (
     "import mlflow, mlflow.pyfunc, matplotlib.figure, sklearn.metrics, sklearn.model_selection, "
     "sklearn.linear_model, scipy.sparse, spam_mlflow.commands.main; "
@@ -30,21 +27,6 @@ STORE_IMPORTS = (
 )
 
 
-def seconds(folder: Path, *arguments: str) -> float:
-    """Run Python with `arguments` in `folder` and return its wall time in seconds."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
-    store = {"MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"}
-    start = time.perf_counter()
-    subprocess.run(
-        [sys.executable, *arguments],
-        cwd=folder,
-        env={**kept, **store, "PYTHONPATH": str(ROOT)},
-        check=True,
-        capture_output=True,
-    )
-    return time.perf_counter() - start
-
-
 def main() -> None:
     """Print the medians, and the share of logging in the job's time after its imports."""
     parser = argparse.ArgumentParser(
@@ -53,20 +35,26 @@ def main() -> None:
     parser.add_argument("--data-dir", required=True, help="folder with the UCI files")
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
-    job = ("-m", "spam_mlflow", "main", f"data_dir={Path(arguments.data_dir).resolve()}")
+    job = (
+        sys.executable,
+        "-m",
+        "spam_mlflow",
+        "main",
+        f"data_dir={Path(arguments.data_dir).resolve()}",
+    )
     commands = {
-        "imports alone": ("-c", IMPORTS),
-        "imports alone, with the store": ("-c", f"{IMPORTS}; {STORE_IMPORTS}"),
+        "imports alone": (sys.executable, "-c", IMPORTS),
+        "imports alone, with the store": (sys.executable, "-c", f"{IMPORTS}; {STORE_IMPORTS}"),
         "main job, track=false": (*job, "track=false", "register=false"),
         "main job": job,
     }
     taken: dict[str, list[float]] = {name: [] for name in commands}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        seconds(folder, *job)  # makes the store
+        seconds(job, folder)  # makes the store
         for _ in range(arguments.repeats):
             for name, command in commands.items():
-                taken[name].append(seconds(folder, *command))
+                taken[name].append(seconds(command, folder))
     rows = [
         (name, *(f"{f(values):.2f}" for f in (statistics.median, min, max)))
         for name, values in taken.items()

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -22,13 +23,23 @@ MLFLOW = Path(sys.executable).parent / "mlflow"
 RUN = (str(MLFLOW), "run", "--env-manager", "local", "--experiment-name", "spam-classifier")
 
 
-def seconds(command: list[str], folder: Path) -> float:
-    """Run `command` with a tracking store in `folder` and return its wall time in seconds."""
+def seconds(
+    command: Sequence[str], folder: Path, variables: Mapping[str, str] | None = None
+) -> float:
+    """Run `command` in `folder` and return its wall time in seconds; ends the script if it fails.
+
+    variables: that say where it logs; None: to a tracking store in `folder`.
+    """
     path = f"{MLFLOW.parent}{os.pathsep}{os.environ['PATH']}"
-    env = {**os.environ, "MLFLOW_TRACKING_URI": store(folder), "PATH": path}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "AWS_"))}
+    places = variables or {"MLFLOW_TRACKING_URI": store(folder)}
+    env = {**kept, "PATH": path, "PYTHONPATH": str(ROOT), **places}
     start = time.perf_counter()
-    subprocess.run(command, cwd=folder, env=env, check=True, capture_output=True)
-    return time.perf_counter() - start
+    done = subprocess.run(command, cwd=folder, env=env, check=False, capture_output=True, text=True)
+    taken = time.perf_counter() - start
+    if done.returncode != 0:
+        sys.exit(done.stderr)
+    return taken
 
 
 def store(folder: Path) -> str:

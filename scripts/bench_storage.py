@@ -8,37 +8,17 @@ exit, in seconds; everything runs on this machine, which the servers share with 
 """
 
 import argparse
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from scripts.bench_main_job import seconds
 from scripts.stack import BUCKET, Stack
 from spam_mlflow import tables
 
-ROOT = Path(__file__).resolve().parent.parent
-
-
-def job(folder: Path, variables: Mapping[str, str], *arguments: str) -> float:
-    """Run a command of the project in `folder` and return its wall time in seconds."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "AWS_"))}
-    environment = {**kept, "PYTHONPATH": str(ROOT), **variables}
-    start = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-m", "spam_mlflow", *arguments],
-        cwd=folder,
-        env=environment,
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode != 0:
-        sys.exit(done.stderr)
-    return time.perf_counter() - start
+COMMAND = (sys.executable, "-m", "spam_mlflow")
 
 
 def main() -> None:
@@ -74,21 +54,22 @@ def measure(folder: Path, stack: Stack, data: str, repeats: int) -> dict[str, li
         "S3, SQLite": direct,
         "MLflow server, S3, PostgreSQL": stack.state.client_environment(),
     }
-    job(folder, direct, "bucket", f"bucket={BUCKET}", "prefix=direct", "storage=local", place)
-    seconds: dict[str, list[float]] = {name: [] for name in places}
+    bucket = ("bucket", f"bucket={BUCKET}", "prefix=direct", "storage=local", place)
+    seconds((*COMMAND, *bucket), folder, direct)
+    taken: dict[str, list[float]] = {name: [] for name in places}
     for number in range(repeats + 1):
         for name, variables in places.items():
-            taken = job(folder, variables, "main", data)
+            wall = seconds((*COMMAND, "main", data), folder, variables)
             if number:  # the first makes the databases' tables
-                seconds[name].append(taken)
-    return seconds
+                taken[name].append(wall)
+    return taken
 
 
-def print_table(seconds: Mapping[str, list[float]]) -> None:
+def print_table(taken: Mapping[str, list[float]]) -> None:
     """Print the table; ratios are medians of those of the single rounds."""
-    local = next(iter(seconds.values()))
+    local = next(iter(taken.values()))
     rows = []
-    for name, values in seconds.items():
+    for name, values in taken.items():
         ratios = [value / beside for value, beside in zip(values, local, strict=True)]
         shown = (f"{f(values):.1f}" for f in (statistics.median, min, max))
         rows.append((name, *shown, f"{statistics.median(ratios):.2f}"))

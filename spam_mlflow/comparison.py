@@ -1,5 +1,6 @@
 """Comparing runs by what they predicted for the same messages."""
 
+import functools
 import hashlib
 import itertools
 import textwrap
@@ -104,13 +105,19 @@ class Scored:
     run: Run
     table: pd.DataFrame
 
-    @property
+    @functools.cached_property
     def digest(self) -> str:
         """SHA-256 (hex) over messages and labels in order: the same for the same holdout."""
         digest = hashlib.sha256()
         for row in zip(self.table["label"], self.table["text"], strict=True):
             digest.update("\x1f".join(row).encode() + b"\x1e")
         return digest.hexdigest()
+
+    @functools.cached_property
+    def intervals(self) -> list[tuple[float, float, float]]:
+        """Each of `FIGURES` with the bounds of its 95 % interval."""
+        (counts,) = significance.resampled(self.groups, self.spam, self.called)
+        return [significance.interval(figure, counts) for figure in FIGURES.values()]
 
     @property
     def spam(self) -> np.ndarray:
@@ -170,12 +177,12 @@ def by_holdout(scored: Sequence[Scored]) -> list[list[Scored]]:
     return list(found.values())
 
 
-def intervals(scored: Scored) -> dict[str, tuple[float, float, float]]:
-    """Return each figure with the bounds of its 95 % interval, by its shown name."""
-    return {
-        name: significance.interval(figure, scored.groups, scored.spam, scored.called)
-        for name, figure in FIGURES.items()
-    }
+def shown_intervals(scored: Scored) -> list[str]:
+    """Return each of `FIGURES` with the bounds of its 95 % interval, as a table shows it."""
+    return [
+        "not defined" if np.isnan(value) else f"{value:.4f} ({low:.4f} to {high:.4f})"
+        for value, low, high in scored.intervals
+    ]
 
 
 @dataclass(frozen=True)
@@ -197,17 +204,22 @@ class Difference:
         return "smaller" if self.high < 0 else "not told apart"
 
 
+def refusal(ours: Scored, theirs: Scored) -> str:
+    """Return why two runs of different holdouts are not compared."""
+    return (
+        f"{ours.name} and {theirs.name} were scored on different messages (digests "
+        f"{ours.digest[:12]} and {theirs.digest[:12]}), so their figures cannot be compared; "
+        "evaluate both on the same data"
+    )
+
+
 def difference(ours: Scored, theirs: Scored, figure: str) -> Difference:
     """Return how far two runs' figures differ by a paired bootstrap over groups.
 
     Raises UserError where they were not scored on the same messages.
     """
     if ours.digest != theirs.digest:
-        raise UserError(
-            f"{ours.name} and {theirs.name} were scored on different messages (digests "
-            f"{ours.digest[:12]} and {theirs.digest[:12]}), so their figures cannot be compared; "
-            "evaluate both on the same data"
-        )
+        raise UserError(refusal(ours, theirs))
     bounds = significance.paired_difference(
         FIGURES[figure], ours.groups, ours.spam, ours.called, theirs.called
     )

@@ -8,12 +8,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from mlflow.entities import Run
 
 from spam_mlflow import comparison, figures
 from spam_mlflow.comparison import Difference, Scored
-from spam_mlflow.errors import UserError
 from spam_mlflow.significance import BOOTSTRAPS
 
 REPORT_FILE = "report.html"
@@ -63,13 +61,10 @@ def title(scored: Sequence[Scored]) -> str:
 
 def refusals(holdouts: Sequence[Sequence[Scored]]) -> list[str]:
     """Return why runs of different holdouts are not compared with each other."""
-    found = []
-    for same, others in itertools.combinations(holdouts, 2):
-        try:
-            comparison.difference(others[0], same[0], "F1")
-        except UserError as error:
-            found.append(str(error))
-    return found
+    return [
+        comparison.refusal(others[0], same[0])
+        for same, others in itertools.combinations(holdouts, 2)
+    ]
 
 
 def _run(run: Run, problem: str) -> dict[str, str]:
@@ -109,7 +104,7 @@ def _part(
         "digest": first.digest[:12],
         "names": names,
         "figures": list(comparison.FIGURES),
-        "intervals": [(entry.name, _cells(entry)) for entry in same],
+        "intervals": [(entry.name, comparison.shown_intervals(entry)) for entry in same],
         "differences": differences,
         "pictures": _pictures(same, number, folder),
         "slices": comparison.by_slice(same),
@@ -121,13 +116,6 @@ def _part(
             )
         ],
     }
-
-
-def _cells(entry: Scored) -> list[str]:
-    return [
-        "not defined" if np.isnan(value) else f"{value:.4f} ({low:.4f} to {high:.4f})"
-        for value, low, high in comparison.intervals(entry).values()
-    ]
 
 
 def _pictures(same: Sequence[Scored], number: int, folder: Path) -> list[tuple[str, str]]:

@@ -14,7 +14,7 @@ from spam_mlflow.data import Messages
 from spam_mlflow.evaluation import Report
 from spam_mlflow.models import Architecture
 from spam_mlflow.settings import RunSettings, TrainSettings
-from spam_mlflow.split import Split
+from spam_mlflow.split import Split, Splitter
 from spam_mlflow.training import EpochListener, Fit
 
 CARD_FILE = "model_card.md"
@@ -25,7 +25,7 @@ _PROFILE_LINES = 60
 
 @dataclass(frozen=True)
 class Job:
-    """What is trained on what, checked before anything is read."""
+    """What is trained on what."""
 
     architecture: Architecture
     settings: TrainSettings
@@ -89,23 +89,29 @@ class Job:
         fit.classifier.save(folder / KERAS_FOLDER)
 
 
-def settings(cfg: DictConfig) -> tuple[RunSettings, TrainSettings]:
-    """Return the typed settings of `cfg`; raises UserError naming each bad key."""
-    keys = ("seed", "register", "track", "preset", "sources")
-    return (
-        wiring.settings(RunSettings, {key: cfg[key] for key in keys}),
-        wiring.settings(TrainSettings, cfg.train, "train."),
+@dataclass(frozen=True)
+class Plan:
+    """What a configuration asks for, checked before any message is read."""
+
+    run: RunSettings
+    settings: TrainSettings
+    architecture: Architecture
+    splitter: Splitter
+
+    def on(self, messages: Messages) -> Job:
+        """Return the job on `messages`; raises UserError where they are too few to split."""
+        split = self.splitter.split(messages)
+        return Job(self.architecture, self.settings, self.run, messages, split)
+
+
+def plan(cfg: DictConfig) -> Plan:
+    """Return what `cfg` asks for; raises UserError naming each bad key."""
+    return Plan(
+        run=wiring.top_level(RunSettings, cfg),
+        settings=wiring.settings(TrainSettings, cfg.train, "train."),
+        architecture=wiring.build(cfg.model),
+        splitter=wiring.build(cfg.split),
     )
-
-
-def prepare(cfg: DictConfig, messages: Messages) -> Job:
-    """Return the job of `cfg` on `messages`.
-
-    Raises UserError for bad settings, and for too few messages to split.
-    """
-    run, train = settings(cfg)
-    architecture, splitter = wiring.build(cfg.model), wiring.build(cfg.split)
-    return Job(architecture, train, run, messages, splitter.split(messages))
 
 
 def _write_profile(profile: cProfile.Profile, file: Path) -> None:

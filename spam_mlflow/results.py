@@ -6,7 +6,6 @@ Whatever goes wrong while it is logged, nothing has to be trained again: the fol
 
 import json
 import logging
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 import mlflow
 from mlflow import MlflowClient
 
-from spam_mlflow import faults, registry, reports, tracking
+from spam_mlflow import faults, registry, reports, tracking, workspace
 from spam_mlflow.errors import UserError
 from spam_mlflow.job import CARD_FILE
 
@@ -117,8 +116,7 @@ def _log(
 
 def _keep(folder: Path, run_id: str) -> Path:
     """Return where `folder` stays: where it is, unless it is a temporary one."""
-    scratch = Path(tempfile.gettempdir())
-    if folder.parent != scratch:
+    if not workspace.is_temporary(folder):
         return folder
-    kept = scratch / f"spam_mlflow-{run_id}"
+    kept = folder.with_name(f"spam_mlflow-{run_id}")
     return folder.rename(kept) if folder != kept else kept

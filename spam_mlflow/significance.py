@@ -46,19 +46,13 @@ def mcc(counts: Counts) -> np.ndarray:
     return product / np.sqrt(called * spam * (counts.tn + counts.fp) * (counts.tn + counts.fn))
 
 
-def interval(
-    figure: Callable[[Counts], np.ndarray],
-    groups: np.ndarray,
-    spam: np.ndarray,
-    called: np.ndarray,
-) -> tuple[float, float, float]:
-    """Return the figure of `called`, and the bounds of its 95 % interval.
+def interval(figure: Callable[[Counts], np.ndarray], counts: Counts) -> tuple[float, float, float]:
+    """Return the figure of `counts`, as `resampled` gives them, and its 95 % interval's bounds.
 
-    The arguments and the method are those of `paired_difference`. Resamples for which the figure is
-    not defined are left out.
+    Resamples for which the figure is not defined are left out.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
-        values = figure(_resampled(groups, spam, called))
+        values = figure(counts)
     if np.isnan(values[1:]).all():
         return float(values[0]), np.nan, np.nan
     low, high = np.nanpercentile(values[1:], _CONFIDENCE)
@@ -74,24 +68,30 @@ def paired_difference(
 ) -> tuple[float, float, float]:
     """Return the figure of `called` minus that of `other`, and the bounds of its 95 % interval.
 
-    groups: of near-copies, which are no independent evidence: whole groups are resampled.
-    spam, called, other: truth and both models' calls, bool. All four of shape (rows,).
-    Percentile bootstrap (Efron 1979), the same resamples for both models.
+    The arrays are those of `resampled`: the same resamples for both models.
     """
-    ours, theirs = (figure(_resampled(groups, spam, calls)) for calls in (called, other))
+    ours, theirs = (figure(counts) for counts in resampled(groups, spam, called, other))
     low, high = np.percentile((ours - theirs)[1:], _CONFIDENCE)
     return float(ours[0] - theirs[0]), float(low), float(high)
 
 
-def _resampled(groups: np.ndarray, spam: np.ndarray, called: np.ndarray) -> Counts:
-    """Return the counts of the sample itself, then of each resample; the same draws every time."""
+def resampled(groups: np.ndarray, spam: np.ndarray, *calls: np.ndarray) -> list[Counts]:
+    """Return the counts of each of `calls`: of the sample itself, then of each resample.
+
+    groups: of near-copies, which are no independent evidence: whole groups are resampled.
+    spam and each of the calls: truth and a model's calls, bool. All of shape (rows,).
+    Percentile bootstrap (Efron 1979); the draws are the same every time.
+    """
     _, numbers = np.unique(groups, return_inverse=True)
     size = int(numbers.max()) + 1
-    kinds = (called & spam, called & ~spam, ~called & spam, ~called & ~spam)
-    by_group = np.stack([np.bincount(numbers, hits, minlength=size) for hits in kinds])
     rng = np.random.default_rng(0)
     drawn = np.stack(
         [np.bincount(rng.integers(0, size, size), minlength=size) for _ in range(BOOTSTRAPS)]
     )
-    weights = np.vstack([np.ones(size), drawn])
-    return Counts(*(by_group @ weights.T))
+    weights = np.vstack([np.ones(size), drawn]).T
+    found = []
+    for called in calls:
+        kinds = (called & spam, called & ~spam, ~called & spam, ~called & ~spam)
+        by_group = np.stack([np.bincount(numbers, hits, minlength=size) for hits in kinds])
+        found.append(Counts(*(by_group @ weights)))
+    return found

@@ -1,5 +1,6 @@
 """From a configuration to the objects it names, with errors that name the key and the value."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -25,6 +26,15 @@ def build(section: DictConfig) -> Any:
         if isinstance(error.__cause__, UserError):
             raise error.__cause__ from error
         raise UserError(f"{section._target_}: {error.__cause__ or error}") from error
+
+
+def top_level(kind: type[T], cfg: DictConfig) -> T:
+    """Return the typed settings `kind` from the keys of `cfg` that are named like its fields.
+
+    Raises UserError as `settings` does.
+    """
+    names = (field.name for field in dataclasses.fields(kind))  # type: ignore[arg-type]
+    return settings(kind, {name: cfg[name] for name in names})
 
 
 def settings(kind: type[T], values: Mapping[Any, Any], prefix: str = "") -> T:

@@ -49,6 +49,11 @@ def folder(output_dir: str | None) -> Iterator[Path]:
     yield target
 
 
+def is_temporary(folder: Path) -> bool:
+    """Return whether it is a temporary folder of a run, or was one and is kept."""
+    return folder.parent == Path(tempfile.gettempdir())
+
+
 def _require_space(folder: Path, setting: str) -> None:
     free = shutil.disk_usage(folder).free // 2**20
     if free < _SPACE_MB:

@@ -62,6 +62,23 @@ class Project:
             command, cwd=self.folder, env=self.env(), text=True, capture_output=True, check=False
         )
 
+    @contextlib.contextmanager
+    def environment_here(self) -> Iterator[None]:
+        """Give this process the variables that the project's own processes get."""
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in self.environment.items():
+                patch.setenv(name, value)
+            yield
+
+    def wait_for_epoch(self) -> None:
+        """Return when the newest run has logged an epoch, or after a minute."""
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            runs = self.runs()
+            if runs and "loss" in runs[0].data.metrics:
+                return
+            time.sleep(0.1)
+
     def runs(self) -> list[Run]:
         """All runs, the newest first."""
         ids = [experiment.experiment_id for experiment in self.client.search_experiments()]

@@ -5,7 +5,6 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -59,9 +58,7 @@ def assert_complete(project: Project, run_id: str) -> None:
     run = project.client.get_run(run_id)
     assert run.info.status == "FINISHED"
     assert "error" not in run.data.tags
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in project.environment.items():
-            patch.setenv(name, value)
+    with project.environment_here():
         names = {file.path for file in project.client.list_artifacts(run_id)}
         assert {"config.yaml", "errors.json", "figures", "keras", "model_card.md"} <= names
         assert run.data.metrics["test_f1"] > 0.5
@@ -188,16 +185,21 @@ def through(project: Project, proxy: Proxy) -> Project:
     return Project(project.folder, {**project.environment, "MLFLOW_TRACKING_URI": proxy.url})
 
 
-def test_a_server_that_is_killed_and_restarted_while_the_model_is_logged(
-    on_server: tuple[Project, Proxy], stack: Stack
+@pytest.mark.parametrize(
+    ("service", "method", "path"),
+    [("mlflow", "PUT", "linear-weights.npz"), ("postgresql", "POST", "log-batch")],
+    ids=["server, while the model is logged", "database, during training"],
+)
+def test_what_is_killed_and_restarted_is_waited_for(
+    on_server: tuple[Project, Proxy], stack: Stack, service: str, method: str, path: str
 ) -> None:
     project, proxy = on_server
 
     def crash() -> None:
-        kill(stack, "mlflow")
+        kill(stack, service)
         restart(stack)
 
-    rule = proxy.inject(Call(crash), "PUT", "linear-weights.npz", times=1)
+    rule = proxy.inject(Call(crash), method, path, times=1)
     done = through(project, proxy).run(*QUICK)
     assert done.returncode == 0, done.stderr
     assert rule.times == 0
@@ -224,22 +226,6 @@ def test_a_server_that_stays_away_while_the_model_is_logged(
     resumed = project.run("resume", f"folder={kept[1]}")
     assert resumed.returncode == 0, resumed.stderr
     assert_complete(project, run.info.run_id)
-
-
-def test_a_database_that_is_restarted_during_training(
-    on_server: tuple[Project, Proxy], stack: Stack
-) -> None:
-    project, proxy = on_server
-
-    def crash() -> None:
-        kill(stack, "postgresql")
-        restart(stack)
-
-    rule = proxy.inject(Call(crash), "POST", "log-batch", times=1)
-    done = through(project, proxy).run(*QUICK)
-    assert done.returncode == 0, done.stderr
-    assert rule.times == 0
-    assert_complete(project, project.last_run().info.run_id)
 
 
 # The client's disk
@@ -283,12 +269,7 @@ def test_a_disk_that_fills_up_during_training(tmp_path: Path, small_disk: Path) 
     project.client.search_experiments()  # makes the store, which two processes must not do at once
     process = project.start(*QUICK, "train.epochs=40", f"output_dir={small_disk}")
     try:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            runs = project.runs()
-            if runs and "loss" in runs[0].data.metrics:
-                break
-            time.sleep(0.1)
+        project.wait_for_epoch()
         fill(small_disk, 2**18)
         _, errors = process.communicate(timeout=60)
     finally:

@@ -1,7 +1,6 @@
 import csv
 import json
 import signal
-import time
 import zipfile
 from pathlib import Path
 
@@ -188,12 +187,7 @@ def test_an_interrupted_run_is_killed_and_keeps_what_was_logged(project: Project
     project.client.search_experiments()  # makes the store, which two processes must not do at once
     process = project.start("main", "data=sample", "train.epochs=100000")
     try:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            runs = project.runs()
-            if runs and "loss" in runs[0].data.metrics:
-                break
-            time.sleep(0.5)
+        project.wait_for_epoch()
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     finally:

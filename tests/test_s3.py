@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import Project
-from fault_proxy import SLOW_DOWN, Answer, Proxy, Reset, Stall, between
+from fault_proxy import SLOW_DOWN, Answer, Reset, Stall, between
 from servers import S3Server
 
 from spam_mlflow import s3
@@ -217,8 +217,7 @@ def test_bad_values_are_named(project: Project, override: str, expected: str) ->
 # The command that makes an experiment's artifacts go to a bucket
 
 
-def use_bucket(project: Project, proxy_or_url: Proxy | str, *overrides: str) -> Any:
-    url = proxy_or_url if isinstance(proxy_or_url, str) else proxy_or_url.url
+def use_bucket(project: Project, url: str, *overrides: str) -> Any:
     return project.run("bucket", "storage=local", f"endpoint_url={url}", *overrides)
 
 

@@ -114,9 +114,7 @@ def test_with_auth_only_users_get_in(guarded: Stack, tmp_path: Path) -> None:
     user = Project(tmp_path, guarded.state.client_environment())
     done = user.run("main", "debug=fast")
     assert done.returncode == 0, done.stderr
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in user.environment.items():
-            patch.setenv(name, value)
+    with user.environment_here():
         assert user.last_run().info.status == "FINISHED"
 
 

@@ -14,8 +14,7 @@ logger = logging.getLogger(__name__)
 
 def run(cfg: DictConfig) -> None:
     """Check access to the bucket, then create the experiment whose artifacts go there."""
-    keys = ("bucket", "prefix", "name", "create")
-    job = wiring.settings(BucketSettings, {key: cfg[key] for key in keys})
+    job = wiring.top_level(BucketSettings, cfg)
     storage = s3.settings(cfg)
     tracking.connect()
     store = s3.client(storage)

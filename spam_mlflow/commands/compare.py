@@ -22,8 +22,7 @@ _HEADER = ("run", "started (UTC)", "status", "name")
 
 def run(cfg: DictConfig) -> None:
     """Print the table of runs, or report on those that `cfg` names."""
-    keys = ("runs", "experiment", "filter", "sort", "limit", "columns", "log")
-    settings = wiring.settings(CompareSettings, {key: cfg[key] for key in keys})
+    settings = wiring.top_level(CompareSettings, cfg)
     tracking.connect()
     s3.configure_mlflow(s3.settings(cfg))
     client = MlflowClient()
@@ -71,14 +70,7 @@ def _print_report(
     holdouts = comparison.by_holdout(scored)
     for same in holdouts:
         print(f"{len(same[0].table):,} messages, digest {same[0].digest[:12]}\n")
-        rows = [
-            [
-                entry.name,
-                *(f"{v:.4f} ({lo:.4f} to {hi:.4f})" for v, lo, hi in figures.values()),
-            ]
-            for entry in same
-            for figures in [comparison.intervals(entry)]
-        ]
+        rows = [[entry.name, *comparison.shown_intervals(entry)] for entry in same]
         print(tables.markdown(("run", *comparison.FIGURES), rows), end="\n\n")
     if differences:
         rows = [

@@ -28,14 +28,14 @@ def run(cfg: DictConfig) -> float:
         tracking.log_code_version()
         # Logged first: a store that takes no artifacts is found out before anything is trained.
         tracking.log_file(reports.write_config(cfg, folder))
-        settings, _ = job.settings(cfg)
-        messages = workspace.load_messages(cfg.data, settings.sources, folder)
+        plan = job.plan(cfg)
+        messages = workspace.load_messages(cfg.data, plan.run.sources, folder)
         tracking.log_rejected(messages, folder)
-        work = job.prepare(cfg, messages)
+        work = plan.on(messages)
         title = work.title + tracking.differences(cfg)
         tracking.name_run(title)
         tracking.log_data(messages, work.split)
-        tracking.log_preset(settings.preset)
+        tracking.log_preset(plan.run.preset)
 
         fit, metrics = _train(work, title, folder, tracking.log_epoch)
         finished = Results(
@@ -43,7 +43,7 @@ def run(cfg: DictConfig) -> float:
             metrics=metrics,
             per_epoch=tuple(name for name in metrics if name in fit.epochs[-1]),
             epochs=len(fit.epochs),
-            version_tags=tracking.data_tags(messages, work.split) if settings.register else None,
+            version_tags=tracking.data_tags(messages, work.split) if plan.run.register else None,
         )
         finished.write(folder)
         version = results.log(finished, folder, fit.classifier, fit.linear_weights)
@@ -56,13 +56,12 @@ def run(cfg: DictConfig) -> float:
 
 def _without_tracking(cfg: DictConfig) -> float:
     """Train and write the files, and tell MLflow nothing."""
-    settings, _ = job.settings(cfg)
-    if settings.register:
+    plan = job.plan(cfg)
+    if plan.run.register:
         raise UserError("register=true needs track=true: only a logged model can be registered")
     with workspace.folder(cfg.output_dir) as folder:
         reports.write_config(cfg, folder)
-        messages = workspace.load_messages(cfg.data, settings.sources, folder)
-        work = job.prepare(cfg, messages)
+        work = plan.on(workspace.load_messages(cfg.data, plan.run.sources, folder))
         _, metrics = _train(work, work.title, folder, lambda epoch, figures: None)
     logger.info("Not tracked: %s", _shown(metrics))
     return metrics["test_f1"]

@@ -22,8 +22,7 @@ def run(cfg: DictConfig) -> None:
     s3.configure_mlflow(s3.settings(cfg))
     client = MlflowClient()
     bounds = wiring.settings(GateSettings, cfg.gate, "gate.")
-    keys = ("to", "first", "dry_run", "override")
-    job = wiring.settings(PromoteSettings, {key: cfg[key] for key in keys})
+    job = wiring.top_level(PromoteSettings, cfg)
     candidate = registry.find_version(client, str(cfg.version))
     champion = _champion(client, job, candidate)
     reigning = champion.number if champion else None

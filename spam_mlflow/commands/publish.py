@@ -14,8 +14,7 @@ logger = logging.getLogger(__name__)
 
 def run(cfg: DictConfig) -> None:
     """Publish the files of the model that `cfg` names."""
-    keys = ("model_uri", "bucket", "prefix", "h5")
-    job = wiring.settings(PublishSettings, {key: cfg[key] for key in keys})
+    job = wiring.top_level(PublishSettings, cfg)
     storage = s3.settings(cfg)
     place = export.Place(s3.client(storage), job.bucket, job.prefix)
     tracking.connect()

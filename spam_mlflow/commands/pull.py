@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 def run(cfg: DictConfig) -> None:
     """Pull the export that `cfg` names."""
-    job = wiring.settings(PlaceSettings, {key: cfg[key] for key in ("bucket", "prefix")})
+    job = wiring.top_level(PlaceSettings, cfg)
     output = Path(str(cfg.output)).expanduser().resolve()
     place = export.Place(s3.client(s3.settings(cfg)), job.bucket, job.prefix)
     manifest = export.pull(place, output)

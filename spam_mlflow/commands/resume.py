@@ -2,14 +2,13 @@
 
 import logging
 import shutil
-import tempfile
 from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from omegaconf import DictConfig, OmegaConf
 
-from spam_mlflow import reports, results, s3, tracking, wiring
+from spam_mlflow import reports, results, s3, tracking, wiring, workspace
 from spam_mlflow.classifier import Classifier
 from spam_mlflow.errors import UserError
 from spam_mlflow.job import KERAS_FOLDER
@@ -34,7 +33,7 @@ def run(cfg: DictConfig) -> None:
         version = results.log(finished, folder, classifier, weights)
     registered = f", registered as models:/{tracking.REGISTERED_MODEL}/{version}" if version else ""
     logger.info("Run %s is complete%s", finished.run_id, registered)
-    if folder.parent == Path(tempfile.gettempdir()):
+    if workspace.is_temporary(folder):
         shutil.rmtree(folder)
 
 

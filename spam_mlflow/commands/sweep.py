@@ -37,8 +37,7 @@ _SHOWN_TRIALS = 5
 
 def run(cfg: DictConfig) -> float:
     """Run the sweep that `cfg` describes, or go on with it, and return the best value."""
-    keys = ("study", "study_db", "trials", "jobs", "timeout", "prune", "save_as", "seed", "sources")
-    settings = wiring.settings(SweepSettings, {key: cfg[key] for key in keys})
+    settings = wiring.top_level(SweepSettings, cfg)
     space = Space.of(cfg)
     name = settings.study or f"{cfg.model.name}-{space.objective}"
     target = _overlay_file(settings.save_as, name)
@@ -101,7 +100,7 @@ def _without_test(split: Split) -> Split:
 
 def _begin(study: "optuna.Study", space: Space, base: Base) -> None:
     """Have the configuration as it stands tried first; refuse a study of other data."""
-    known = study.user_attrs.setdefault("split.digest", base.split.digest)
+    known = study.user_attrs.get("split.digest", base.split.digest)
     if known != base.split.digest:
         raise UserError(
             f"study={base.study!r} was begun on other messages or another split, so its figures "
