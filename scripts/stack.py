@@ -341,7 +341,10 @@ def unprivileged() -> list[str]:
             "(util-linux)"
         )
     user = [f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
-    return [setpriv, *user, "--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
+    # The bit makes the capability count where PostgreSQL asks the kernel what it may run: packages
+    # of root often lie below a folder that is closed to others.
+    capability = ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
+    return [setpriv, *user, "--securebits=+no_setuid_fixup", *capability]
 
 
 def clean_environment(variables: Mapping[str, str]) -> dict[str, str]:
