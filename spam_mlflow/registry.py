@@ -22,7 +22,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import AnyType
 
-from spam_mlflow import scoring
+from spam_mlflow import scoring, tracking
 from spam_mlflow.classifier import METADATA_FILE, TOKENIZER_FILE, Classifier, Metadata, Thresholds
 from spam_mlflow.errors import UserError
 from spam_mlflow.scoring import CLASSIFIER
@@ -146,7 +146,11 @@ def register(
         entry = (
             earlier[0]
             if earlier
-            else mlflow.register_model(f"models:/{model_id}", REGISTERED_MODEL, tags=dict(tags))
+            else tracking.despite_others(
+                lambda: mlflow.register_model(
+                    f"models:/{model_id}", REGISTERED_MODEL, tags=dict(tags)
+                )
+            )
         )
         client.update_model_version(REGISTERED_MODEL, str(entry.version), description)
     return str(entry.version)

@@ -7,14 +7,15 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import mlflow
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
+from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
 from omegaconf import DictConfig
 
@@ -40,6 +41,14 @@ _NAME_LIMIT = 100  # characters
 # Where a run finds things and puts them does not tell it apart, nor what its name holds anyway.
 _UNNAMED = ("data.", "data_dir", "output_dir", "storage.", "register", "model.name", "split._")
 _RANDOM_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")
+# What MLflow says where two processes insert the same row: by PostgreSQL, SQLite, MySQL, and itself
+# of experiments and of versions.
+_LOST_RACE = re.compile(
+    "UniqueViolation|UNIQUE constraint|Duplicate entry|already exists|Giving up after"
+)
+_RACES = 5
+
+Done = TypeVar("Done")
 
 
 def connect() -> None:
@@ -114,14 +123,34 @@ def run(
     mlflow.end_run()
 
 
+def despite_others(action: Callable[[], Done]) -> Done:
+    """Return what `action` returns; it is done again where another process was faster.
+
+    MLflow's stores look for a row, find none and insert it. Of two runs that do so at the same
+    moment, one is told that the row exists: the second time, it finds it.
+    """
+    for attempt in range(1, _RACES + 1):
+        try:
+            return action()
+        except MlflowException as error:
+            if attempt == _RACES or not _LOST_RACE.search(str(error)):
+                raise
+    raise AssertionError  # not reached: the last attempt returns or raises
+
+
 def _choose_experiment(name: str) -> None:
     """Take the caller's experiment, else `name`, created where it does not exist yet."""
-    if os.environ.get("MLFLOW_EXPERIMENT_ID") or os.environ.get("MLFLOW_EXPERIMENT_NAME"):
+    if os.environ.get("MLFLOW_EXPERIMENT_ID"):
         return
+    chosen = os.environ.get("MLFLOW_EXPERIMENT_NAME") or name
+    despite_others(lambda: _require_experiment(chosen))
+    mlflow.set_experiment(chosen)
+
+
+def _require_experiment(name: str) -> None:
     if mlflow.get_experiment_by_name(name) is None:
         local = not os.environ.get("MLFLOW_TRACKING_URI")
         mlflow.create_experiment(name, str(ROOT / "mlruns") if local else None)
-    mlflow.set_experiment(name)
 
 
 def experiment_name(client: MlflowClient) -> str:
@@ -153,7 +182,10 @@ def create_experiment(client: MlflowClient, name: str, location: str) -> bool:
 def _show_training_first(experiment_id: str) -> None:
     """Have the UI open the experiment at its runs, not at the traces of a language model."""
     if _KIND not in mlflow.get_experiment(experiment_id).tags:
-        MlflowClient().set_experiment_tag(experiment_id, _KIND, "custom_model_development")
+        client = MlflowClient()
+        despite_others(
+            lambda: client.set_experiment_tag(experiment_id, _KIND, "custom_model_development")
+        )
 
 
 def name_run(name: str) -> None:
@@ -272,7 +304,7 @@ def _log_dataset(frame: pd.DataFrame, name: str, context: str) -> None:
     columns = frame[["text", "label", "source"]].astype(object)
     digest = frame_digest(frame)[:32]  # MLflow allows 36 characters
     dataset = from_pandas(columns, targets="label", name=name, digest=digest)
-    mlflow.log_input(dataset, context=context)
+    despite_others(lambda: mlflow.log_input(dataset, context=context))
 
 
 def log_file(file: Path) -> None:

@@ -1,19 +1,25 @@
 import os
 import stat
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pandas as pd
 import psutil
 import pytest
 import requests
 from conftest import Project, Trained, serve
 from fault_proxy import between
+from mlflow import MlflowClient
+from mlflow.data.pandas_dataset import from_pandas
+from mlflow.entities import DatasetInput, InputTag
 from mlflow.entities.model_registry import ModelVersion
 from servers import S3Server, running_stack, stack_command
 
 from scripts.stack import BUCKET, Stack
 from spam_mlflow.scoring_server import free_port
+from spam_mlflow.tracking import despite_others
 
 TEXT = "URGENT! You have won a £1000 prize, call 09061701461 now"
 
@@ -154,18 +160,44 @@ def test_artifacts_are_uploaded_once_each(stack: Stack, tmp_path: Path) -> None:
     assert twice == {"config.yaml"}  # first alone, as a check of access
 
 
+def test_rows_that_others_insert_first_are_found(stack: Stack, tmp_path: Path) -> None:
+    """Of eight that create the same experiment, MLflow tells seven that it exists."""
+    client = MlflowClient(stack.state.url("mlflow"))
+    frame = pd.DataFrame({"text": ["hello"], "label": ["ham"]})
+    dataset = from_pandas(frame, name="data", digest=tmp_path.name[-30:])
+    inputs = [DatasetInput(dataset._to_mlflow_entity(), [InputTag("mlflow.data.context", "test")])]
+    together = threading.Barrier(8, timeout=60)
+
+    def insert(_: int) -> None:
+        together.wait()
+        despite_others(
+            lambda: (
+                client.get_experiment_by_name(tmp_path.name)
+                or client.create_experiment(tmp_path.name)
+            )
+        )
+        experiment = client.get_experiment_by_name(tmp_path.name)
+        assert experiment is not None
+        run_id = client.create_run(experiment.experiment_id).info.run_id
+        together.wait()
+        despite_others(lambda: client.log_inputs(run_id, inputs))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(insert, range(8)))
+
+
 def test_eight_runs_at_once_lose_nothing(stack: Stack, tmp_path: Path) -> None:
     project = Project(
         tmp_path,
         {**stack.state.client_environment(), "MLFLOW_EXPERIMENT_NAME": tmp_path.name},
     )
 
-    def job(seed: int) -> int:
+    def job(seed: int) -> str:
         done = project.run("main", "data=sample", "train.epochs=1", f"seed={seed}")
-        return done.returncode
+        return done.stderr if done.returncode else ""
 
     with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(job, range(8))) == [0] * 8
+        assert list(pool.map(job, range(8))) == [""] * 8
     experiment = project.client.get_experiment_by_name(tmp_path.name)
     assert experiment is not None
     runs = project.client.search_runs([experiment.experiment_id])
