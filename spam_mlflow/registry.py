@@ -80,15 +80,22 @@ def finished_model(client: MlflowClient, run_id: str) -> LoggedModel | None:
     """
     outputs = client.get_run(run_id).outputs
     for output in outputs.model_outputs if outputs else ():
-        try:
-            model = client.get_logged_model(output.model_id)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
+        model = logged_model(client, output.model_id)
+        if model is None:
             continue  # deleted earlier; the run still names it
         if model.status == LoggedModelStatus.READY:
             return model
         client.delete_logged_model(model.model_id)
+    return None
+
+
+def logged_model(client: MlflowClient, model_id: str) -> LoggedModel | None:
+    """Return the logged model, None where this tracking store has none of that id."""
+    try:
+        return client.get_logged_model(model_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
     return None
 
 
@@ -223,10 +230,12 @@ class ServedModel:
     """A logged model as users get it, with the thresholds it was trained to.
 
     predict: from a table with a column `text` to one with `spam_probability`.
+    model_id: in the tracking store that it was logged to.
     """
 
     predict: Callable[[pd.DataFrame], pd.DataFrame]
     thresholds: Thresholds
+    model_id: str
 
     def spam_probability(self, texts: Sequence[str]) -> np.ndarray:
         """Return the probability of spam for each text, shape (texts,), float64."""
@@ -309,7 +318,8 @@ def load_folder(folder: Path) -> ServedModel:
         model = mlflow.pyfunc.load_model(str(folder))
     except (MlflowException, OSError) as error:
         raise _no_model(str(folder), error) from error
-    return ServedModel(model.predict, metadata(folder).thresholds)
+    assert model.model_id is not None  # MLflow 3 gives every logged model one
+    return ServedModel(model.predict, metadata(folder).thresholds, model.model_id)
 
 
 def _files(folder: Path) -> Path:

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import mlflow
 from mlflow import MlflowClient
 
 from spam_mlflow import faults, registry, reports, tracking, workspace
@@ -24,6 +23,9 @@ if TYPE_CHECKING:
     from spam_mlflow.classifier import Classifier
 
 RESULTS_FILE = "results.json"
+
+_PARTS = {"val_": "validation", "test_": "test", "": ""}
+"""The dataset, by its context, that a figure was taken on, by the beginning of its name."""
 
 logger = logging.getLogger(__name__)
 
@@ -102,16 +104,26 @@ def _log(
     tracking.show_table(reports.ERRORS_FILE)
     model = registry.finished_model(client, results.run_id)
     model_id = model.model_id if model else registry.log_model(classifier, weights).model_id
-    # At the last epoch's step: MLflow shows the value of the highest step, and `val_accuracy` is
-    # also logged per epoch, where it knows nothing of the threshold yet. The others have no step,
-    # since the UI then compares runs by bars.
-    per_epoch = {name: results.metrics[name] for name in results.per_epoch}
-    single = {n: value for n, value in results.metrics.items() if n not in per_epoch}
-    mlflow.log_metrics(per_epoch, step=results.epochs, model_id=model_id)
-    mlflow.log_metrics(single, model_id=model_id)
+    datasets = tracking.inputs(client, results.run_id)
+    for prefix, context in _PARTS.items():
+        ours = {n: v for n, v in results.metrics.items() if _prefix(n) == prefix}
+        # At the last epoch's step: MLflow shows the value of the highest step, and `val_accuracy`
+        # is also logged per epoch, where it knows nothing of the threshold yet. The others have no
+        # step, since the UI then compares runs by bars.
+        for step, names in (
+            (results.epochs, ours.keys() & results.per_epoch),
+            (0, ours.keys() - results.per_epoch),
+        ):
+            figures = {name: ours[name] for name in names}
+            dataset = datasets.get(context)
+            tracking.log_figures_of(client, results.run_id, figures, step, model_id, dataset)
     if results.version_tags is None:
         return None
     return registry.register(client, model_id, results.run_id, results.version_tags, card)
+
+
+def _prefix(name: str) -> str:
+    return next((prefix for prefix in _PARTS if prefix and name.startswith(prefix)), "")
 
 
 def _keep(folder: Path, run_id: str) -> Path:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import mlflow
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param
+from mlflow.entities import Dataset, Metric, Param
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_LOGGED_ARTIFACTS
 from omegaconf import DictConfig
 
 from spam_mlflow import config, faults, s3
@@ -47,6 +47,7 @@ _LOST_RACE = re.compile(
     "UniqueViolation|UNIQUE constraint|Duplicate entry|already exists|Giving up after"
 )
 _RACES = 5
+_MONITOR_SECONDS = 2
 
 Done = TypeVar("Done")
 
@@ -63,6 +64,8 @@ def connect() -> None:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     for name in ("mlflow.store.db.utils", "alembic", "mlflow.tracking.fluent"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # Where the store fails, the run itself says so.
+    logging.getLogger("mlflow.system_metrics").setLevel(logging.CRITICAL)
     uri = os.environ.get("MLFLOW_TRACKING_URI")
     if not uri:
         mlflow.set_tracking_uri(f"sqlite:///{ROOT / 'mlflow.db'}")
@@ -87,6 +90,7 @@ def run(
     storage: StorageSettings | None = None,
     run_id: str | None = None,
     experiment: str = EXPERIMENT,
+    monitored: bool = False,
 ) -> Iterator[mlflow.ActiveRun]:
     """Open the run that `mlflow run` made, else a new one, and close it with the right status.
 
@@ -96,11 +100,17 @@ def run(
     storage: how to reach the run's artifacts if they lie on S3; None: as the environment says.
     run_id: of an earlier run to go on with instead.
     experiment: that a new run goes to where the caller's environment names none.
+    monitored: log use of processors, memory, disk and network meanwhile, unless the environment
+        says otherwise.
     """
     if storage is not None:
         s3.configure_mlflow(storage)
     if "MLFLOW_RUN_ID" not in os.environ and run_id is None:
         _choose_experiment(experiment)
+    if monitored:
+        os.environ.setdefault("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true")
+        # MLflow's own 10 s would show a short training as a single point.
+        os.environ.setdefault("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", str(_MONITOR_SECONDS))
     active = mlflow.start_run(run_id)
     try:
         if storage is not None and active.info.artifact_uri.startswith("s3:"):
@@ -224,11 +234,36 @@ def log_parameters_of(client: MlflowClient, run_id: str, values: Mapping[str, An
 
 
 def log_figures_of(
-    client: MlflowClient, run_id: str, figures: Mapping[str, float], step: int
+    client: MlflowClient,
+    run_id: str,
+    figures: Mapping[str, float],
+    step: int = 0,
+    model_id: str | None = None,
+    dataset: Dataset | None = None,
 ) -> None:
-    """Log figures to a run that is not the active one."""
+    """Log figures to a run, which need not be the active one.
+
+    model_id: of the logged model that they belong to; the UI shows them with it.
+    dataset: that the model was scored on, one of the run's inputs.
+    """
     now = int(time.time() * 1000)
-    client.log_batch(run_id, [Metric(name, value, now, step) for name, value in figures.items()])
+    name, digest = (dataset.name, dataset.digest) if dataset else (None, None)
+    metrics = [
+        Metric(figure, value, now, step, model_id, name, digest, run_id)
+        for figure, value in figures.items()
+    ]
+    client.log_batch(run_id, metrics)
+
+
+def inputs(client: MlflowClient, run_id: str) -> dict[str, Dataset]:
+    """Return the datasets that the run has as inputs, by their context, such as "test"."""
+    found = client.get_run(run_id).inputs
+    return {
+        tag.value: entry.dataset
+        for entry in (found.dataset_inputs if found else ())
+        for tag in entry.tags
+        if tag.key == MLFLOW_DATASET_CONTEXT
+    }
 
 
 def log_error_of(client: MlflowClient, run_id: str, reason: str) -> None:
@@ -293,10 +328,11 @@ def log_data(messages: "Messages", split: "Split") -> None:
     }
     mlflow.log_params({f"rows.{name}": count for name, count in counts.items()})
     for part in ("train", "validation", "test"):
-        _log_dataset(split.part(part), f"{messages.name}-{part}", part)
+        log_dataset(split.part(part), f"{messages.name}-{part}", part)
 
 
-def _log_dataset(frame: pd.DataFrame, name: str, context: str) -> None:
+def log_dataset(frame: pd.DataFrame, name: str, context: str) -> None:
+    """Log messages as an input of the active run; context: what they are for, such as "test"."""
     from mlflow.data.pandas_dataset import from_pandas
 
     from spam_mlflow.data.messages import frame_digest

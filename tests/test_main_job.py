@@ -66,6 +66,22 @@ def test_the_parts_are_logged_as_dataset_inputs(trained: Trained) -> None:
     assert contexts == {"train", "validation", "test"}
 
 
+def test_figures_are_linked_to_the_model_and_the_messages_they_were_taken_on(
+    trained: Trained,
+) -> None:
+    (model,) = trained.project.client.search_logged_models([trained.run.info.experiment_id])
+    assert model.metrics
+    scored_on = {(figure.key, figure.dataset_name) for figure in model.metrics}
+    assert {("test_f1", "sample-test"), ("val_f1", "sample-validation")} <= scored_on
+
+
+def test_the_machine_is_watched(trained: Trained) -> None:
+    logged = trained.run.data.metrics
+    assert {"system/cpu_utilization_percentage", "system/system_memory_usage_megabytes"} <= set(
+        logged
+    )
+
+
 def test_rows_are_counted_by_part_source_and_label(trained: Trained) -> None:
     counts = {n: int(v) for n, v in trained.run.data.params.items() if n.startswith("rows.")}
     assert counts.pop("rows.read") == 2379
@@ -166,7 +182,7 @@ def test_the_same_command_gives_the_same_figures(trained: Trained, project: Proj
     assert project.run("main", "data=sample", "register=false").returncode == 0
     again = project.last_run().data.metrics
     for name, value in trained.run.data.metrics.items():
-        if "seconds" not in name and "per_second" not in name:
+        if not name.startswith(("system/", "fit_seconds", "train_messages_per_second")):
             assert again[name] == value
 
 

@@ -1,9 +1,12 @@
 """Score a logged or registered model on any data set."""
 
 import logging
+from collections.abc import Mapping
 
 import mlflow
 import pandas as pd
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModelInput
 from omegaconf import DictConfig
 
 from spam_mlflow import config, evaluation, registry, reports, s3, tracking, wiring, workspace
@@ -37,7 +40,7 @@ def run(cfg: DictConfig) -> float | None:
         reports.write_figures(report, [], title, folder)
         tracking.log_folder(folder)
         tracking.show_table(reports.ERRORS_FILE)
-        mlflow.log_metrics(report.metrics)
+        _log_figures(report.metrics, model.model_id, active.info.run_id, cfg.part)
         table = reports.metrics_table(report.metrics, "test")
         tracking.describe_run(table)
         logger.info("%s", table)
@@ -49,7 +52,20 @@ def _frame(cfg: DictConfig, messages: Messages) -> pd.DataFrame:
     """Return the messages to score and log where they come from."""
     if cfg.part == "all":
         mlflow.set_tags(tracking.data_tags(messages))
+        tracking.log_dataset(messages.frame, messages.name, "all")
         return messages.frame
     split: Split = wiring.build(cfg.split).split(messages)
     tracking.log_data(messages, split)
     return split.part(cfg.part)
+
+
+def _log_figures(metrics: Mapping[str, float], model_id: str, run_id: str, part: str) -> None:
+    """Log the figures with the messages they were taken on, and with the model where it is here."""
+    client = MlflowClient()
+    known = registry.logged_model(client, model_id) is not None
+    if known:
+        client.log_inputs(run_id, models=[LoggedModelInput(model_id)])
+    dataset = tracking.inputs(client, run_id)[part]
+    tracking.log_figures_of(
+        client, run_id, metrics, model_id=model_id if known else None, dataset=dataset
+    )

@@ -23,7 +23,10 @@ def run(cfg: DictConfig) -> float:
         return _without_tracking(cfg)
     tracking.connect()
     storage = s3.settings(cfg)
-    with tracking.run(storage) as active, workspace.folder(cfg.output_dir) as folder:
+    with (
+        tracking.run(storage, monitored=True) as active,
+        workspace.folder(cfg.output_dir) as folder,
+    ):
         tracking.log_parameters(config.flatten(cfg))
         tracking.log_code_version()
         # Logged first: a store that takes no artifacts is found out before anything is trained.

@@ -45,7 +45,7 @@ def run(cfg: DictConfig) -> float:
     file = Path(settings.study_db or config.ROOT / "sweeps.db").expanduser().resolve()
     with (
         search.opened(name, file, settings.seed, settings.prune) as study,
-        tracking.run(s3.settings(cfg), search.parent_run(study)) as active,
+        tracking.run(s3.settings(cfg), search.parent_run(study), monitored=True) as active,
         workspace.folder(cfg.output_dir) as folder,
     ):
         search.set_parent_run(study, active.info.run_id)
