@@ -13,7 +13,11 @@ ROOT = Path(__file__).resolve().parent.parent
 CONF = ROOT / "conf"
 
 # One override: anything without spaces, with quoted or bracketed stretches that may hold some.
-_OVERRIDE = r"""(?:[^\s'"\[\]{}]|'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\[[^\[\]]*\]|\{[^{}]*\})+"""
+_IN_BRACKETS = r"[^\[\]{}]"
+for _ in range(3):  # brackets within brackets, such as a list of mappings with lists
+    _IN_BRACKETS = rf"(?:[^\[\]{{}}]|\[{_IN_BRACKETS}*\]|\{{{_IN_BRACKETS}*\}})"
+_BRACKETS = rf"\[{_IN_BRACKETS}*\]|\{{{_IN_BRACKETS}*\}}"
+_OVERRIDE = rf"""(?:[^\s'"\[\]{{}}]|'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|{_BRACKETS})+"""
 _OVERRIDES = re.compile(rf"\s*(?:{_OVERRIDE}(?:\s+|$))+")
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -222,9 +223,13 @@ def _sampler(seed: int, name: str, file: Path) -> "optuna.samplers.BaseSampler":
     # Without the shift, a sweep that goes on would draw its first random values again.
     known = {study.study_name: study.n_trials for study in _summaries(file)}
     drawn = known.get(name, 0)
-    return optuna.samplers.TPESampler(
-        seed=seed + drawn, n_startup_trials=_STARTUP_TRIALS, multivariate=True, group=True
-    )
+    with (
+        warnings.catch_warnings()
+    ):  # `group`, which conditions need, has been experimental for years
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.samplers.TPESampler(
+            seed=seed + drawn, n_startup_trials=_STARTUP_TRIALS, multivariate=True, group=True
+        )
 
 
 def _summaries(file: Path) -> "list[optuna.study.StudySummary]":

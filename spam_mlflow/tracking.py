@@ -316,7 +316,7 @@ def data_tags(messages: "Messages", split: "Split | None" = None) -> dict[str, s
 
 
 def log_data(messages: "Messages", split: "Split") -> None:
-    """Log digests, counts by part, source and label, and the three parts as dataset inputs."""
+    """Log digests, counts by part, source and label, and each part as a dataset input."""
     mlflow.set_tags(data_tags(messages, split))
     # Parameters, not metrics: as metrics each would get a chart of its own in the UI.
     names = split.frame["part"] + "." + split.frame["source"] + "." + split.frame["label"]
@@ -327,7 +327,7 @@ def log_data(messages: "Messages", split: "Split") -> None:
         **names.value_counts().to_dict(),
     }
     mlflow.log_params({f"rows.{name}": count for name, count in counts.items()})
-    for part in ("train", "validation", "test"):
+    for part in split.frame["part"].unique():
         log_dataset(split.part(part), f"{messages.name}-{part}", part)
 
 

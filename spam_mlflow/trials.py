@@ -121,17 +121,19 @@ def _child_run(
     parent: str,
 ) -> str:
     """Return the trial's run, created where it has none yet."""
-    known: str | None = trial.user_attrs.get(search.RUN_ID)
-    if known is not None:
-        client.update_run(known, status="RUNNING")
-        return known
-    # Not by the fluent interface: under `mlflow run`, that would take the project's own run.
+    # Asked of MLflow, not of the trial: a process may be killed before it can note the run there.
     tags = {"mlflow.parentRunId": parent, "trial": str(trial.number)}
+    ours = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+    known = client.search_runs([experiment], ours)
+    # Not by the fluent interface: under `mlflow run`, that would take the project's own run.
     name = f"trial {trial.number}: {tracking.shown(values)}"
-    run = client.create_run(experiment, tags=tags, run_name=name)
-    trial.set_user_attr(search.RUN_ID, run.info.run_id)
-    tracking.log_parameters_of(client, run.info.run_id, values)
-    return str(run.info.run_id)
+    run = known[0] if known else client.create_run(experiment, tags=tags, run_name=name)
+    run_id = str(run.info.run_id)
+    if known:
+        client.update_run(run_id, status="RUNNING")
+    trial.set_user_attr(search.RUN_ID, run_id)
+    tracking.log_parameters_of(client, run_id, values)
+    return run_id
 
 
 def attempt(base: Base, trial_id: int, values: Mapping[str, Value], run_id: str) -> Outcome:

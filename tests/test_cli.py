@@ -52,6 +52,10 @@ def test_every_configuration_says_what_it_is(file: Path) -> None:
         ("'data.path=my file' a=1", ["data.path=my file", "a=1"]),
         ('a="it\'s" b=[1, 2]', ['a="it\'s"', "b=[1, 2]"]),
         ("a={x: 1, y: 2}", ["a={x: 1, y: 2}"]),
+        (
+            "a=[{x: [1, 2], y: {z: 3}}, 4] b=[[], {}]",
+            ["a=[{x: [1, 2], y: {z: 3}}, 4]", "b=[[], {}]"],
+        ),
         ("a=$(touch x) ", ["a=$(touch", "x)"]),
     ],
 )
@@ -59,7 +63,7 @@ def test_overrides_are_split_at_spaces_outside_quotes(text: str, expected: list[
     assert split_overrides(text) == expected
 
 
-@pytest.mark.parametrize("text", ["a='b", "a=[1, 2", 'a="b c'])
+@pytest.mark.parametrize("text", ["a='b", "a=[1, 2", 'a="b c', "a=[{x: 1]", "a=]1["])
 def test_unbalanced_overrides_are_refused(text: str) -> None:
     with pytest.raises(UserError, match="unbalanced"):
         split_overrides(text)
@@ -93,7 +97,7 @@ BEFORE_A_RUN = [
         "model='gpt5' does not exist; valid: bilstm, cnn, ngram_linear, seed_lstm",
     ),
     (["main", "data=mnist"], "data='mnist' does not exist; valid: csv, "),
-    (["main", "experiment=best"], "experiment='best' does not exist; valid: "),
+    (["main", "experiment=own"], "experiment='own' does not exist; valid: "),
     (["main", "train.epoch=3"], "train.epoch"),
     (["main", "data=csv"], "data.path must be given"),
     (["main", "--overrides", "a='b"], "unbalanced quotes"),

@@ -45,36 +45,27 @@ def run(cfg: DictConfig) -> float:
     file = Path(settings.study_db or config.ROOT / "sweeps.db").expanduser().resolve()
     with (
         search.opened(name, file, settings.seed, settings.prune) as study,
-        tracking.run(s3.settings(cfg), search.parent_run(study), monitored=True) as active,
         workspace.folder(cfg.output_dir) as folder,
     ):
-        search.set_parent_run(study, active.info.run_id)
-        tracking.name_run(f"sweep {name}")
-        tracking.log_parameters(config.flatten(cfg))
-        tracking.log_code_version()
-        reports.write_config(cfg, folder)
+        # Before the run is opened: it may be that of a sweep that is none of this one's business.
         messages = workspace.load_messages(cfg.data, settings.sources, folder)
         split = _without_test(wiring.build(cfg.split).split(messages))
-        tracking.log_data(messages, split)
         base = Base(cfg, settings, space.objective, name, file, messages, split)
         _begin(study, space, base)
-        trials.run_all(base, space, study, active.info.run_id)
-
-        progress = Progress(study.get_trials())
-        best = progress.best
-        comment = f"Best of {len(progress.ended)} trials of the sweep {name}: " + (
-            f"{space.objective} {best.value:.4f}."
-        )
-        overlay = search.overlay(cfg, best.params, settings.save_as or "best", comment)
-        (folder / "best.yaml").write_text(overlay, encoding="utf-8")
-        _write(progress, study, space.objective, name, folder)
-        tracking.describe_run(_description(progress, space.objective, comment))
-        tracking.log_folder(folder)
+        with tracking.run(s3.settings(cfg), search.parent_run(study), monitored=True) as active:
+            search.set_parent_run(study, active.info.run_id)
+            tracking.name_run(f"sweep {name}")
+            tracking.log_parameters(config.flatten(cfg))
+            tracking.log_code_version()
+            tracking.log_data(messages, split)
+            trials.run_all(base, space, study, active.info.run_id)
+            preset = _conclude(base, study, folder)
     if target is not None:
-        target.write_text(overlay, encoding="utf-8")
-    _announce(progress, settings, comment, target)
-    assert best.value is not None
-    return best.value
+        target.write_text(preset, encoding="utf-8")
+    progress = Progress(study.get_trials())
+    _announce(progress, base, target)
+    assert progress.best.value is not None
+    return progress.best.value
 
 
 def _overlay_file(save_as: str | None, study: str) -> Path | None:
@@ -114,10 +105,29 @@ def _begin(study: "optuna.Study", space: Space, base: Base) -> None:
         study.enqueue_trial(space.current(base.cfg))
 
 
-def _write(
-    progress: Progress, study: "optuna.Study", objective: str, name: str, folder: Path
-) -> None:
+def _conclude(base: Base, study: "optuna.Study", folder: Path) -> str:
+    """Log what came out to the parent run, and return the best parameters as a preset."""
+    progress = Progress(study.get_trials())
+    comment = _comment(progress, base)
+    preset = search.overlay(
+        base.cfg, progress.best.params, base.settings.save_as or "best", comment
+    )
+    reports.write_config(base.cfg, folder)
+    (folder / "best.yaml").write_text(preset, encoding="utf-8")
+    _write(progress, study, base, folder)
+    tracking.describe_run(_description(progress, base.objective, comment))
+    tracking.log_folder(folder)
+    return preset
+
+
+def _comment(progress: Progress, base: Base) -> str:
+    best = f"{base.objective} {progress.best.value:.4f}"
+    return f"Best of {len(progress.ended)} trials of the sweep {base.study}: {best}."
+
+
+def _write(progress: Progress, study: "optuna.Study", base: Base, folder: Path) -> None:
     """Write the table of trials, and the figures of history and importance."""
+    objective = base.objective
     rows = [
         {
             "trial": trial.number,
@@ -132,7 +142,7 @@ def _write(
     pd.DataFrame(rows).to_csv(folder / "trials.csv", index=False)
     target = folder / "figures"
     target.mkdir(exist_ok=True)
-    title = f"sweep {name}"
+    title = f"sweep {base.study}"
     values = [row[objective] if row[objective] is not None else math.nan for row in rows]
     figures.search_history(values, objective, title).savefig(target / "history.png")
     shares = _importances(study, progress)
@@ -168,12 +178,10 @@ def _description(progress: Progress, objective: str, comment: str) -> str:
     return f"{comment}\n\n{counts}. The test part was not read.\n\n{table}"
 
 
-def _announce(
-    progress: Progress, settings: SweepSettings, comment: str, target: Path | None
-) -> None:
-    logger.info("%s", comment)
+def _announce(progress: Progress, base: Base, target: Path | None) -> None:
+    logger.info("%s", _comment(progress, base))
     if target is not None:
         logger.info("Train with it: python -m spam_mlflow main experiment=%s", target.stem)
-    missing = settings.trials - len(progress.ended)
+    missing = base.settings.trials - len(progress.ended)
     if missing > 0:
         logger.info("%s trials are missing; the same command goes on with them", missing)
