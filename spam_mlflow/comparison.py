@@ -43,7 +43,7 @@ def find_runs(client: MlflowClient, experiment: str, filter_string: str) -> list
     found = client.get_experiment_by_name(experiment)
     if found is None:
         existing = ", ".join(sorted(entry.name for entry in client.search_experiments()))
-        raise UserError(f"experiment={experiment!r} does not exist; existing: {existing}")
+        raise UserError(f"experiment_name={experiment!r} does not exist; existing: {existing}")
     try:
         return list(client.search_runs([found.experiment_id], filter_string, max_results=_AT_MOST))
     except MlflowException as error:

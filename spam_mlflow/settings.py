@@ -80,7 +80,7 @@ class CompareSettings:
     """See `conf/compare.yaml`."""
 
     runs: tuple[str | int, ...]
-    experiment: str | None
+    experiment_name: str | None
     filter: str
     sort: str
     limit: Annotated[int, Field(ge=1)]

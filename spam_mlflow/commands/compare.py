@@ -26,7 +26,7 @@ def run(cfg: DictConfig) -> None:
     tracking.connect()
     s3.configure_mlflow(s3.settings(cfg))
     client = MlflowClient()
-    experiment = settings.experiment or tracking.experiment_name(client)
+    experiment = settings.experiment_name or tracking.experiment_name(client)
     found = comparison.find_runs(client, experiment, settings.filter)
     if not settings.runs:
         _print_table(found, settings)
