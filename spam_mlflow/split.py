@@ -145,6 +145,12 @@ class OverfitSplitter:
 
     def split(self, messages: Messages) -> Split:
         """Return the same messages three times."""
+        fewest = int(messages.frame["label"].value_counts().min())
+        if not 0 < self.messages <= fewest:
+            raise UserError(
+                f"split.messages={self.messages} must be between 1 and {fewest}, the number of "
+                "messages of the rarer class"
+            )
         few = messages.frame.groupby("label").sample(self.messages, random_state=self.seed)
         frame = pd.concat([few.assign(part=part) for part in PARTS], ignore_index=True)
         frame["group"] = frame.groupby("text", sort=False).ngroup()

@@ -217,10 +217,44 @@ def test_an_interrupted_run_is_killed_and_keeps_what_was_logged(project: Project
     assert run.data.metrics["loss"] > 0
 
 
-@pytest.mark.parametrize("preset", [f"debug={name}" for name in choices("debug")])
-def test_every_debug_preset_runs(project: Project, preset: str) -> None:
-    done = project.run("main", preset)
+def test_without_tracking_nothing_is_logged(project: Project) -> None:
+    done = project.run("main", "debug=no_tracking", "output_dir=out")
     assert done.returncode == 0, done.stderr
+    assert "Not tracked: test_f1" in done.stderr
+    assert {file.name for file in project.folder.iterdir()} == {"out"}
+    assert (project.folder / "out" / "keras" / "spam-model.keras").is_file()
+
+
+def test_the_profiler_says_what_took_the_time(project: Project) -> None:
+    done = project.run("main", "debug=profiler")
+    assert done.returncode == 0, done.stderr
+    run = project.last_run()
+    profile = Path(project.client.download_artifacts(run.info.run_id, "profile.txt")).read_text()
+    assert "cumtime" in profile
+    assert "spam_mlflow/training.py" in profile
+
+
+def test_ten_messages_are_learnt_by_heart(project: Project) -> None:
+    done = project.run("main", "debug=overfit")
+    assert done.returncode == 0, done.stderr
+    figures = project.last_run().data.metrics
+    assert figures["test_accuracy"] == 1
+    assert figures["loss"] < 0.05
+
+
+@pytest.mark.parametrize("preset", ["fast", "one_batch"])
+def test_quick_checks_run_and_register_nothing(project: Project, preset: str) -> None:
+    done = project.run("main", f"debug={preset}")
+    assert done.returncode == 0, done.stderr
+    run = project.last_run()
+    assert run.info.status == "FINISHED"
+    assert not project.client.search_model_versions()
+    history = project.client.get_metric_history(run.info.run_id, "loss")
+    assert len(history) == 1
+
+
+def test_there_is_a_test_for_every_debug_preset() -> None:
+    assert choices("debug") == ["fast", "no_tracking", "one_batch", "overfit", "profiler"]
 
 
 # What a preset asks of UCI's sources, said of the sample's.

@@ -9,7 +9,15 @@ from spam_mlflow.data.sample import SampleSource
 from spam_mlflow.data.seed import SeedSource
 from spam_mlflow.data.uci import UciFiles, UciSource
 from spam_mlflow.errors import UserError
-from spam_mlflow.split import PARTS, GroupedSplitter, SeedSplitter, Split, near_duplicates
+from spam_mlflow.split import (
+    PARTS,
+    CrossSourceSplitter,
+    GroupedSplitter,
+    OverfitSplitter,
+    SeedSplitter,
+    Split,
+    near_duplicates,
+)
 from spam_mlflow.text import duplicate_key
 
 SPLITTER = GroupedSplitter(test=0.2, validation=0.15, jaccard=0.6, seed=0)
@@ -117,3 +125,38 @@ def test_too_few_messages_are_refused() -> None:
 def test_shares_that_leave_a_part_empty_are_refused(shares: tuple[float, float]) -> None:
     with pytest.raises(UserError, match=r"split\.test="):
         GroupedSplitter(test=shares[0], validation=shares[1], jaccard=0.6, seed=0)
+
+
+def test_a_source_held_out_is_the_test_part_and_shares_nothing_with_the_rest() -> None:
+    messages = SampleSource().load()
+    split = CrossSourceSplitter("sample_sms", validation=0.15, jaccard=0.6, seed=0).split(messages)
+    require_leak_free(split)
+    assert set(split.part("test")["source"]) == {"sample_sms"}
+    assert set(split.part("train")["source"]) == {"sample_comment"}
+    assert set(split.part("validation")["source"]) == {"sample_comment"}
+    assert not split.leaky
+
+
+def test_an_unknown_source_cannot_be_held_out() -> None:
+    messages = SampleSource().load()
+    for wrong, data in (("sms", messages), ("sample_sms", messages.only(["sample_sms"]))):
+        splitter = CrossSourceSplitter(wrong, validation=0.15, jaccard=0.6, seed=0)
+        with pytest.raises(UserError, match=rf"split\.held_out='{wrong}' must be one of several"):
+            splitter.split(data)
+
+
+def test_the_split_for_overfitting_is_ten_messages_three_times_and_leaky() -> None:
+    split = OverfitSplitter(messages=5, seed=0).split(SampleSource().load())
+    assert split.leaky
+    parts = [split.part(part)[["text", "label"]].reset_index(drop=True) for part in PARTS]
+    assert all(part.equals(parts[0]) for part in parts)
+    assert parts[0]["label"].value_counts().to_dict() == {"ham": 5, "spam": 5}
+    with pytest.raises(UserError, match=r"split\.messages=99999 must be between 1 and "):
+        OverfitSplitter(messages=99999, seed=0).split(SampleSource().load())
+
+
+def test_sources_can_be_chosen_and_unknown_ones_are_named() -> None:
+    messages = SampleSource().load()
+    assert set(messages.only(["sample_sms"]).frame["source"]) == {"sample_sms"}
+    with pytest.raises(UserError, match="has no sms; it has sample_comment, sample_sms"):
+        messages.only(["sample_sms", "sms"])

@@ -1,0 +1,105 @@
+"""Compare the experiment presets of the default model: quality, attacks, time, size.
+
+    python -m scripts.bench_presets --data-dir FOLDER [--folds 5 --repeats 2]
+
+The protocol is that of `bench_quality`: the same leak-free folds for all, mean ± standard
+deviation. "Under attack" is the recall of spam that is disguised in each of the project's own ways,
+at the same threshold; "size" is that of the three exported files.
+"""
+
+import argparse
+import random
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from scripts import bench_quality
+from spam_mlflow import evaluation, keras_backend, obfuscation, tables, training
+from spam_mlflow.classifier import Classifier
+from spam_mlflow.split import Split, cross_validation
+
+PRESETS = ("default", "best", "robust", "fast", "tiny")
+DIGITS = {
+    "f1": 3,
+    "pr_auc": 4,
+    "recall_at_fpr_0_2pct": 3,
+    "ham_fpr": 4,
+    "recall under attack": 3,
+    "fit, s": 1,
+    "size, MB": 1,
+}
+WHOLE = 1.0  # share of the characters or words that an attack touches
+
+
+def measure(preset: str, split: Split) -> dict[str, float]:
+    """Return the figures of one preset, "default" for none, on one fold."""
+    overrides = [] if preset == "default" else [f"experiment={preset}"]
+    classifier, seconds = bench_quality.fit(overrides, split)
+    test = split.part("test")
+    scores = classifier.spam_probability(list(test["text"]))
+    figures = evaluation.metrics(test, scores, classifier.metadata.thresholds, "")
+    return {
+        **{name.removeprefix("_"): value for name, value in figures.items()},
+        "recall under attack": under_attack(classifier, test),
+        "fit, s": seconds,
+        "size, MB": megabytes(classifier),
+    }
+
+
+def under_attack(classifier: Classifier, test: pd.DataFrame) -> float:
+    """Return the share of disguised spam that is found, the mean over all ways to disguise."""
+    texts = list(test.loc[training.spam(test).astype(bool), "text"])
+    found = []
+    for attack in obfuscation.ATTACKS.values():
+        rng = random.Random(0)
+        scores = classifier.spam_probability([attack(text, rng, WHOLE) for text in texts])
+        found.append(float((scores >= classifier.metadata.threshold).mean()))
+    return float(np.mean(found))
+
+
+def megabytes(classifier: Classifier) -> float:
+    """Return the size of the exported files."""
+    with tempfile.TemporaryDirectory() as folder:
+        classifier.save(Path(folder))
+        return sum(file.stat().st_size for file in Path(folder).iterdir()) / 1e6
+
+
+def row(preset: str, folds: Sequence[dict[str, float]]) -> list[str]:
+    """Return a preset's row: mean ± standard deviation over folds."""
+    cells = []
+    for name, digits in DIGITS.items():
+        values = np.array([fold[name] for fold in folds])
+        cells.append(f"{values.mean():.{digits}f} ± {values.std(ddof=1):.{digits}f}")
+    return [preset, *cells]
+
+
+def main() -> None:
+    """Run what the command line asks for and print Markdown."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data-dir", required=True, help="folder with the UCI files")
+    parser.add_argument("--presets", nargs="*", default=PRESETS)
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=2)
+    arguments = parser.parse_args()
+    keras_backend.load()
+    frame = bench_quality.load(arguments.data_dir)
+    splits = [
+        split
+        for repeat in range(arguments.repeats)
+        for split in cross_validation(frame, arguments.folds, bench_quality.VALIDATION, repeat)
+    ]
+    results: dict[str, list[dict[str, float]]] = {preset: [] for preset in arguments.presets}
+    for split in splits:  # in turns, so that a slow moment of the machine meets all
+        for preset, folds in results.items():
+            folds.append(measure(preset, split))
+    print(f"{len(splits)} folds, mean ± standard deviation\n")
+    print(tables.markdown(("preset", *DIGITS), [row(*entry) for entry in results.items()]))
+
+
+if __name__ == "__main__":
+    main()
