@@ -198,11 +198,14 @@ def _show_training_first(experiment_id: str) -> None:
         )
 
 
-def name_run(name: str) -> None:
-    """Name the active run, unless the user has: MLflow's own names are like "gifted-crow-12"."""
+def name_run(name: str, instead_of: str | None = None) -> None:
+    """Name the active run, unless the user has: MLflow's own names are like "gifted-crow-12".
+
+    instead_of: an earlier name that is not the user's either.
+    """
     active = mlflow.active_run()
     given = mlflow.get_run(active.info.run_id).info.run_name if active else None
-    if given is None or _RANDOM_NAME.fullmatch(given):
+    if given in (None, instead_of) or _RANDOM_NAME.fullmatch(str(given)):
         mlflow.set_tag("mlflow.runName", name)
 
 

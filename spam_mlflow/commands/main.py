@@ -28,6 +28,9 @@ def run(cfg: DictConfig) -> float:
         workspace.folder(cfg.output_dir) as folder,
     ):
         tracking.log_parameters(config.flatten(cfg))
+        differences = tracking.differences(cfg)
+        early_name = f"{cfg.model.name}{differences}"
+        tracking.name_run(early_name)  # what fails now has a name, too
         tracking.log_code_version()
         # Logged first: a store that takes no artifacts is found out before anything is trained.
         tracking.log_file(reports.write_config(cfg, folder))
@@ -35,8 +38,8 @@ def run(cfg: DictConfig) -> float:
         messages = workspace.load_messages(cfg.data, plan.run.sources, folder)
         tracking.log_rejected(messages, folder)
         work = plan.on(messages)
-        title = work.title + tracking.differences(cfg)
-        tracking.name_run(title)
+        title = work.title + differences
+        tracking.name_run(title, instead_of=early_name)
         tracking.log_data(messages, work.split)
         tracking.log_preset(plan.run.preset)
 
