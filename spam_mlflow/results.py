@@ -114,9 +114,10 @@ def _log(
             (results.epochs, ours.keys() & results.per_epoch),
             (0, ours.keys() - results.per_epoch),
         ):
-            figures = {name: ours[name] for name in names}
-            dataset = datasets.get(context)
-            tracking.log_figures_of(client, results.run_id, figures, step, model_id, dataset)
+            if names:
+                figures = {name: ours[name] for name in names}
+                dataset = datasets.get(context)
+                tracking.log_figures_of(client, results.run_id, figures, step, model_id, dataset)
     if results.version_tags is None:
         return None
     return registry.register(client, model_id, results.run_id, results.version_tags, card)

@@ -223,9 +223,8 @@ def _sampler(seed: int, name: str, file: Path) -> "optuna.samplers.BaseSampler":
     # Without the shift, a sweep that goes on would draw its first random values again.
     known = {study.study_name: study.n_trials for study in _summaries(file)}
     drawn = known.get(name, 0)
-    with (
-        warnings.catch_warnings()
-    ):  # `group`, which conditions need, has been experimental for years
+    # Conditions need `group`, which has been called experimental for years.
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return optuna.samplers.TPESampler(
             seed=seed + drawn, n_startup_trials=_STARTUP_TRIALS, multivariate=True, group=True

@@ -72,7 +72,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Project:
         {"train.batch_size": 64, "train.epochs": 3},
     ):
         study.enqueue_trial(values)
-    overrides = f"{SPACE} study={STUDY} study_db={project.folder / 's.db'} output_dir=out"
+    overrides = f"{SPACE} study={STUDY} study_db={project.folder / 's.db'}"
     done = project.call(
         *(MLFLOW, "run", str(ROOT), "--env-manager", "local", "--experiment-name", "sweeps"),
         *("-e", "sweep", "-P", "trials=9", "-P", "data=sample", "-P", f"overrides={overrides}"),

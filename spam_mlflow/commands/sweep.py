@@ -110,7 +110,7 @@ def _conclude(base: Base, study: "optuna.Study", folder: Path) -> str:
     progress = Progress(study.get_trials())
     comment = _comment(progress, base)
     preset = search.overlay(
-        base.cfg, progress.best.params, base.settings.save_as or "best", comment
+        base.cfg, progress.best.params, base.settings.save_as or base.study, comment
     )
     reports.write_config(base.cfg, folder)
     (folder / "best.yaml").write_text(preset, encoding="utf-8")
