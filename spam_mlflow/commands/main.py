@@ -23,41 +23,41 @@ def run(cfg: DictConfig) -> float:
         return _without_tracking(cfg)
     tracking.connect()
     storage = s3.settings(cfg)
-    with (
-        tracking.run(storage, monitored=True) as active,
-        workspace.folder(cfg.output_dir) as folder,
-    ):
+    with tracking.run(storage, monitored=True) as active:
         tracking.log_parameters(config.flatten(cfg))
         differences = tracking.differences(cfg)
         early_name = f"{cfg.model.name}{differences}"
         tracking.name_run(early_name)  # what fails now has a name, too
         tracking.log_code_version()
-        # Logged first: a store that takes no artifacts is found out before anything is trained.
-        tracking.log_file(reports.write_config(cfg, folder))
-        plan = job.plan(cfg)
-        messages = workspace.load_messages(cfg.data, plan.run.sources, folder)
-        tracking.log_rejected(messages, folder)
-        work = plan.on(messages)
-        title = work.title + differences
-        tracking.name_run(title, instead_of=early_name)
-        tracking.log_data(messages, work.split)
-        tracking.log_preset(plan.run.preset)
+        with workspace.folder(cfg.output_dir) as folder:
+            # Logged first: a store that takes no artifacts is found out before anything is trained.
+            tracking.log_file(reports.write_config(cfg, folder))
+            plan = job.plan(cfg)
+            messages = workspace.load_messages(cfg.data, plan.run.sources, folder)
+            tracking.log_rejected(messages, folder)
+            work = plan.on(messages)
+            title = work.title + differences
+            tracking.name_run(title, instead_of=early_name)
+            return _tracked(work, title, active.info.run_id, folder)["test_f1"]
 
-        fit, metrics = _train(work, title, folder, tracking.log_epoch)
-        finished = Results(
-            run_id=active.info.run_id,
-            metrics=metrics,
-            per_epoch=tuple(name for name in metrics if name in fit.epochs[-1]),
-            epochs=len(fit.epochs),
-            version_tags=tracking.data_tags(messages, work.split) if plan.run.register else None,
-        )
-        finished.write(folder)
-        version = results.log(finished, folder, fit.classifier, fit.linear_weights)
-        registered = f", registered as models:/{tracking.REGISTERED_MODEL}/{version}"
-        logger.info(
-            "Run %s: %s%s", active.info.run_id, _shown(metrics), registered if version else ""
-        )
-    return metrics["test_f1"]
+
+def _tracked(work: Job, title: str, run_id: str, folder: Path) -> dict[str, float]:
+    """Train, log everything to the run, and return the figures."""
+    tracking.log_data(work.messages, work.split)
+    tracking.log_preset(work.run.preset)
+    fit, metrics = _train(work, title, folder, tracking.log_epoch)
+    finished = Results(
+        run_id=run_id,
+        metrics=metrics,
+        per_epoch=tuple(name for name in metrics if name in fit.epochs[-1]),
+        epochs=len(fit.epochs),
+        version_tags=(tracking.data_tags(work.messages, work.split) if work.run.register else None),
+    )
+    finished.write(folder)
+    version = results.log(finished, folder, fit.classifier, fit.linear_weights)
+    registered = f", registered as models:/{tracking.REGISTERED_MODEL}/{version}"
+    logger.info("Run %s: %s%s", run_id, _shown(metrics), registered if version else "")
+    return metrics
 
 
 def _without_tracking(cfg: DictConfig) -> float:
