@@ -34,7 +34,7 @@ def compose(name: str, overrides: Sequence[str]) -> DictConfig:
 
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            cfg = hydra_compose(name, overrides=list(overrides))
+            cfg = hydra_compose(name, overrides=[_with_ids(text) for text in overrides])
         _require_values(cfg)
         OmegaConf.resolve(cfg)
     except (HydraException, OmegaConfBaseException) as error:
@@ -96,6 +96,13 @@ def groups(name: str) -> list[str]:
     file = DictConfig(OmegaConf.load(CONF / f"{name}.yaml"))
     defaults = file.get("defaults", ())
     return [str(key) for entry in defaults if isinstance(entry, DictConfig) for key in entry]
+
+
+def _with_ids(override: str) -> str:
+    """Return an override of `runs` with its ids quoted: Hydra takes 12e45678 for a number."""
+    if not override.startswith("runs="):
+        return override
+    return re.sub(r"(?<=[\[,\s])([0-9a-f]+)(?=[\],\s])", r"'\1'", override)
 
 
 def _require_values(cfg: DictConfig) -> None:

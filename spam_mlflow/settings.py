@@ -79,7 +79,7 @@ class RollbackSettings:
 class CompareSettings:
     """See `conf/compare.yaml`."""
 
-    runs: tuple[str | int, ...]
+    runs: tuple[str, ...]
     experiment_name: str | None
     filter: str
     sort: str

@@ -89,6 +89,12 @@ def test_a_data_dir_arrives_as_it_is(value: str) -> None:
     assert compose("main", [literal("data_dir", value)]).data_dir == value
 
 
+def test_ids_that_look_like_numbers_stay_what_they_are() -> None:
+    given = "runs=[12e45678, 1234,0012,null0,'a b',cnn on uci]"
+    wanted = ["12e45678", "1234", "0012", "null0", "a b", "cnn on uci"]
+    assert compose("compare", [given]).runs == wanted
+
+
 # Errors: one line, a non-zero exit, and the run marked as failed.
 
 BEFORE_A_RUN = [

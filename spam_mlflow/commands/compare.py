@@ -31,7 +31,7 @@ def run(cfg: DictConfig) -> None:
     if not settings.runs:
         _print_table(found, settings)
         return
-    chosen = [comparison.choose(found, str(wanted)) for wanted in settings.runs]
+    chosen = [comparison.choose(found, wanted) for wanted in settings.runs]
     with workspace.folder(cfg.output_dir) as folder:
         scored, problems = _load(chosen)
         differences = comparison_report.write(chosen, scored, problems, folder)
