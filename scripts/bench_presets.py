@@ -17,9 +17,9 @@ import numpy as np
 import pandas as pd
 
 from scripts import bench_quality
-from spam_mlflow import evaluation, keras_backend, obfuscation, tables, training
+from spam_mlflow import keras_backend, obfuscation, tables, training
 from spam_mlflow.classifier import Classifier
-from spam_mlflow.split import Split, cross_validation
+from spam_mlflow.split import Split
 
 PRESETS = ("default", "best", "robust", "fast", "tiny")
 DIGITS = {
@@ -39,10 +39,8 @@ def measure(preset: str, split: Split) -> dict[str, float]:
     overrides = [] if preset == "default" else [f"experiment={preset}"]
     classifier, seconds = bench_quality.fit(overrides, split)
     test = split.part("test")
-    scores = classifier.spam_probability(list(test["text"]))
-    figures = evaluation.metrics(test, scores, classifier.metadata.thresholds, "")
     return {
-        **{name.removeprefix("_"): value for name, value in figures.items()},
+        **bench_quality.score(classifier, seconds, test).metrics,
         "recall under attack": under_attack(classifier, test),
         "fit, s": seconds,
         "size, MB": megabytes(classifier),
@@ -72,7 +70,7 @@ def row(preset: str, folds: Sequence[dict[str, float]]) -> list[str]:
     cells = []
     for name, digits in DIGITS.items():
         values = np.array([fold[name] for fold in folds])
-        cells.append(f"{values.mean():.{digits}f} ± {values.std(ddof=1):.{digits}f}")
+        cells.append(bench_quality.spread(values, digits))
     return [preset, *cells]
 
 
@@ -88,11 +86,7 @@ def main() -> None:
     arguments = parser.parse_args()
     keras_backend.load()
     frame = bench_quality.load(arguments.data_dir)
-    splits = [
-        split
-        for repeat in range(arguments.repeats)
-        for split in cross_validation(frame, arguments.folds, bench_quality.VALIDATION, repeat)
-    ]
+    splits = bench_quality.repeated(frame, arguments.folds, arguments.repeats)
     results: dict[str, list[dict[str, float]]] = {preset: [] for preset in arguments.presets}
     for split in splits:  # in turns, so that a slow moment of the machine meets all
         for preset, folds in results.items():

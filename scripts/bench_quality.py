@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import numpy as np
@@ -32,7 +31,7 @@ from sklearn.pipeline import Pipeline, make_pipeline, make_union
 from sklearn.svm import LinearSVC
 
 from spam_mlflow import config, evaluation, keras_backend, significance, tracking, training, wiring
-from spam_mlflow.classifier import Thresholds
+from spam_mlflow.classifier import Classifier, Thresholds
 from spam_mlflow.data.messages import validated
 from spam_mlflow.data.uci import SMS_FILE, YOUTUBE, UciFiles, parse_sms, parse_youtube
 from spam_mlflow.settings import TrainSettings
@@ -65,6 +64,15 @@ def load(data_dir: str) -> pd.DataFrame:
     sms = frame["source"] == "uci_sms"
     source = frame["source"].where(sms, "uci_youtube")
     return frame.assign(video=frame["source"].where(~sms, ""), source=source)
+
+
+def repeated(frame: pd.DataFrame, folds: int, repeats: int) -> list[Split]:
+    """Return the splits of repeated cross-validation: the same ones every time."""
+    return [
+        split
+        for repeat in range(repeats)
+        for split in cross_validation(frame, folds, VALIDATION, repeat)
+    ]
 
 
 def svm() -> Pipeline:
@@ -122,15 +130,18 @@ def margins(model: Pipeline, rows: pd.DataFrame) -> np.ndarray:
 
 def ours(overrides: Sequence[str], split: Split) -> Scored:
     """Train and score the model that `overrides` of conf/main.yaml name."""
-    classifier, seconds = fit(overrides, split)
-    test = split.part("test")
+    return score(*fit(overrides, split), split.part("test"))
+
+
+def score(classifier: Classifier, seconds: float, test: pd.DataFrame) -> Scored:
+    """Score the test part with a classifier whose training took so many seconds."""
     start = time.perf_counter()
     scores = classifier.spam_probability(list(test["text"]))
     elapsed = time.perf_counter() - start
     return scored(test, scores, classifier.metadata.thresholds, seconds, elapsed)
 
 
-def fit(overrides: Sequence[str], split: Split) -> tuple[Any, float]:
+def fit(overrides: Sequence[str], split: Split) -> tuple[Classifier, float]:
     """Return the classifier that `overrides` name, and the seconds its training took."""
     cfg = config.compose("main", overrides)
     settings = wiring.settings(TrainSettings, cfg.train)
@@ -182,10 +193,15 @@ def table(results: dict[str, list[Scored]], against: dict[str, str]) -> str:
                 cells.append(f"{values.mean():,.0f}")
             else:
                 digits = 2 if column == "fit_seconds" else 4 if column == "ham_fpr" else 3
-                spread = f" ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else ""
-                cells.append(f"{values.mean():.{digits}f}{spread}")
+                cells.append(spread(values, digits))
         lines.append(f"| {name} | {len(folds)} | {' | '.join(cells)} | {against.get(name, '')} |")
     return "\n".join(lines)
+
+
+def spread(values: np.ndarray, digits: int) -> str:
+    """Return mean ± standard deviation over folds, the mean alone of one fold."""
+    deviation = f" ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else ""
+    return f"{values.mean():.{digits}f}{deviation}"
 
 
 def transfers(frame: pd.DataFrame) -> Iterator[tuple[str, Split]]:
@@ -257,11 +273,7 @@ def main() -> None:
     arguments = parser.parse_args()
     keras_backend.load()
     frame = load(arguments.data_dir)
-    splits = [
-        split
-        for repeat in range(arguments.repeats)
-        for split in cross_validation(frame, arguments.folds, VALIDATION, repeat)
-    ]
+    splits = repeated(frame, arguments.folds, arguments.repeats)
     tracking.connect()
     with tracking.run():
         tracking.name_run("quality benchmark")

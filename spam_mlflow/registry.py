@@ -22,11 +22,11 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import AnyType
 
-from spam_mlflow import scoring, tracking
+from spam_mlflow import scoring
 from spam_mlflow.classifier import METADATA_FILE, TOKENIZER_FILE, Classifier, Metadata, Thresholds
 from spam_mlflow.errors import UserError
 from spam_mlflow.scoring import CLASSIFIER
-from spam_mlflow.tracking import REGISTERED_MODEL
+from spam_mlflow.tracking import REGISTERED_MODEL, despite_others
 
 if TYPE_CHECKING:
     from mlflow.models.model import ModelInfo
@@ -153,7 +153,7 @@ def register(
         entry = (
             earlier[0]
             if earlier
-            else tracking.despite_others(
+            else despite_others(
                 lambda: mlflow.register_model(
                     f"models:/{model_id}", REGISTERED_MODEL, tags=dict(tags)
                 )

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 RESULTS_FILE = "results.json"
 
-_PARTS = {"val_": "validation", "test_": "test", "": ""}
+_PARTS = {"val_": "validation", "test_": "test"}
 """The dataset, by its context, that a figure was taken on, by the beginning of its name."""
 
 logger = logging.getLogger(__name__)
@@ -105,26 +105,25 @@ def _log(
     model = registry.finished_model(client, results.run_id)
     model_id = model.model_id if model else registry.log_model(classifier, weights).model_id
     datasets = tracking.inputs(client, results.run_id)
-    for prefix, context in _PARTS.items():
-        ours = {n: v for n, v in results.metrics.items() if _prefix(n) == prefix}
-        # At the last epoch's step: MLflow shows the value of the highest step, and `val_accuracy`
-        # is also logged per epoch, where it knows nothing of the threshold yet. The others have no
-        # step, since the UI then compares runs by bars.
-        for step, names in (
-            (results.epochs, ours.keys() & results.per_epoch),
-            (0, ours.keys() - results.per_epoch),
-        ):
-            if names:
-                figures = {name: ours[name] for name in names}
-                dataset = datasets.get(context)
-                tracking.log_figures_of(client, results.run_id, figures, step, model_id, dataset)
+    for (context, step), figures in _grouped(results).items():
+        dataset = datasets.get(context)
+        tracking.log_figures_of(client, results.run_id, figures, step, model_id, dataset)
     if results.version_tags is None:
         return None
     return registry.register(client, model_id, results.run_id, results.version_tags, card)
 
 
-def _prefix(name: str) -> str:
-    return next((prefix for prefix in _PARTS if prefix and name.startswith(prefix)), "")
+def _grouped(results: Results) -> dict[tuple[str, int], dict[str, float]]:
+    """Return the figures by the context of the dataset they were taken on, and their step."""
+    grouped: dict[tuple[str, int], dict[str, float]] = {}
+    for name, value in results.metrics.items():
+        context = next((c for prefix, c in _PARTS.items() if name.startswith(prefix)), "")
+        # At the last epoch's step: MLflow shows the value of the highest step, and `val_accuracy`
+        # is also logged per epoch, where it knows nothing of the threshold yet. The others have no
+        # step, since the UI then compares runs by bars.
+        step = results.epochs if name in results.per_epoch else 0
+        grouped.setdefault((context, step), {})[name] = value
+    return grouped
 
 
 def _keep(folder: Path, run_id: str) -> Path:

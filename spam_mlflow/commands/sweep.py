@@ -59,10 +59,10 @@ def run(cfg: DictConfig) -> float:
             tracking.log_code_version()
             tracking.log_data(messages, split)
             trials.run_all(base, space, study, active.info.run_id)
-            preset = _conclude(base, study, folder)
+            progress = Progress(study.get_trials())
+            preset = _conclude(base, study, progress, folder)
     if target is not None:
         target.write_text(preset, encoding="utf-8")
-    progress = Progress(study.get_trials())
     _announce(progress, base, target)
     assert progress.best.value is not None
     return progress.best.value
@@ -105,9 +105,8 @@ def _begin(study: "optuna.Study", space: Space, base: Base) -> None:
         study.enqueue_trial(space.current(base.cfg))
 
 
-def _conclude(base: Base, study: "optuna.Study", folder: Path) -> str:
+def _conclude(base: Base, study: "optuna.Study", progress: Progress, folder: Path) -> str:
     """Log what came out to the parent run, and return the best parameters as a preset."""
-    progress = Progress(study.get_trials())
     comment = _comment(progress, base)
     preset = search.overlay(
         base.cfg, progress.best.params, base.settings.save_as or base.study, comment
