@@ -12,6 +12,7 @@ from typing import Any
 
 import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 import requests
 from conftest import Trained, serve
@@ -170,6 +171,18 @@ def test_the_models_environment_is_small_and_pinned(trained: Trained) -> None:
 def model_folder(trained: Trained) -> Path:
     uri = trained.project.client.get_model_version_download_uri("spam-classifier", "1")
     return Path(mlflow.artifacts.download_artifacts(uri, tracking_uri=trained.project.store))
+
+
+def test_in_python_the_answer_is_a_table_equal_to_the_servers(
+    endpoint: Endpoint, trained: Trained
+) -> None:
+    model = mlflow.pyfunc.load_model(str(model_folder(trained)))
+    for texts in ([HAM, SPAM, *ODD], []):
+        params = {"explain": True}
+        table = model.predict(pd.DataFrame({"text": texts}, dtype=object), params=params)
+        served = endpoint.score({**payloads(texts)["dataframe_split"], "params": params})
+        assert table.to_dict(orient="records") == served
+        assert list(table)[:3] == ["label", "spam_probability", "ham_probability"]
 
 
 def test_many_clients_with_good_and_bad_requests_at_once(trained: Trained, tmp_path: Path) -> None:
