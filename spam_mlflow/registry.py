@@ -46,6 +46,7 @@ _SERVED_CODE = (
     "vectorizers/character_ngrams.py",
     "vectorizers/ngram.py",
     "vectorizers/sequence.py",
+    "vectorizers/writing.py",
 )
 VALIDATION_TAG = "validation_status"
 """Tag of a version that passed or failed the gate."""

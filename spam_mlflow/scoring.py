@@ -54,10 +54,9 @@ class LinearScorer:
 
     def spam_probability(self, texts: Sequence[str]) -> np.ndarray:
         """Return the probability of spam for each text, shape (texts,), float64."""
-        rows, columns, values = self._vectorizer.coordinates(texts)
-        moved = np.bincount(rows, values * self._coefficients[columns], minlength=len(texts))
+        logits = self._vectorizer.products(texts, self._coefficients) + self._intercept
         # Logits beyond ±700 overflow exp; the probability is 0 or 1 long before.
-        return 1 / (1 + np.exp(-np.clip(moved + self._intercept, -700, 700)))
+        return 1 / (1 + np.exp(-np.clip(logits, -700, 700)))
 
     def explanations(self, texts: Sequence[str]) -> list[list[dict[str, Any]]]:
         """Return the features that moved each text's score most, the others summed up."""

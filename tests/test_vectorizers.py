@@ -11,8 +11,9 @@ from spam_mlflow.data.sample import SampleSource
 from spam_mlflow.errors import UserError
 from spam_mlflow.text import normalise
 from spam_mlflow.vectorizers import character_ngrams
-from spam_mlflow.vectorizers.ngram import BLOCKS, STYLE, NgramVectorizer, shape
+from spam_mlflow.vectorizers.ngram import BLOCKS, NgramVectorizer
 from spam_mlflow.vectorizers.sequence import SequenceVectorizer
+from spam_mlflow.vectorizers.writing import STYLE, shape
 
 ODD = ["", "   ", "\U0001f600", "\u05e9\u05dc\u05d5\u05dd", "a" * 100_000, "x " * 50_000]
 
@@ -120,6 +121,19 @@ def test_a_few_chunks_are_read_like_many(texts: list[str]) -> None:
         assert (one.words, one.skeleton, one.signs) == (chunk.words, chunk.skeleton, chunk.signs)
         columns = [sorted(np.frombuffer(found.grams, np.int64)) for found in (one, chunk)]
         assert columns[0] == columns[1]
+
+
+def test_products_are_those_of_the_rows(texts: list[str]) -> None:
+    vectorizer = ngrams()
+    vectorizer.fit_transform(texts)
+    coefficients = np.random.default_rng(0).normal(size=vectorizer.width).astype(np.float32)
+    many = [*texts * 3, *ODD]  # more than are read at once
+    expected = vectorizer.transform(many) @ coefficients.astype(np.float64)
+    np.testing.assert_allclose(vectorizer.products(many, coefficients), expected, atol=1e-5)
+    assert vectorizer.products([], coefficients).shape == (0,)
+    for text in (*texts[:20], *ODD):
+        (alone,) = vectorizer.products([text], coefficients)
+        assert alone == pytest.approx(expected[many.index(text)], abs=1e-5)
 
 
 def test_large_batches_are_read_in_pieces_to_the_same_rows(texts: list[str]) -> None:

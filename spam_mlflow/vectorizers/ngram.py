@@ -5,11 +5,9 @@ feature but these and the word bigrams depends on one whitespace-separated chunk
 a chunk's features are looked up once and remembered: most chunks have been seen before.
 """
 
-import functools
 import itertools
 import math
 import re
-import string
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,47 +17,21 @@ import pandas as pd
 
 from spam_mlflow.errors import UserError
 from spam_mlflow.text import normalise, skeleton
-from spam_mlflow.vectorizers import character_ngrams
+from spam_mlflow.vectorizers import character_ngrams, writing
+from spam_mlflow.vectorizers.writing import STYLE
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 BLOCKS = ("word", "char", "shape", "skeleton")
-STYLE = (
-    "characters",
-    "words",
-    "capitals",
-    "digits",
-    "punctuation",
-    "non_ascii",
-    "link",
-    "currency",
-    "long_number",
-)
 _CHARACTERS = ("char", "skeleton")
 _OF_CHUNKS = BLOCKS[:3]  # whose grams a chunk holds by itself, but for pairs of words
-_SIGNS = (
-    *("capitals", "digits", "letters", "alphanumeric", "non_ascii"),
-    *("link", "currency", "long_number"),
-)
-
 _TOKEN = re.compile(r"\w+|[^\w\s]")
-_LINK = re.compile(r"https?:|www\.|\.com\b|\.co\b|\.ly\b|\.net\b|\.org\b", re.IGNORECASE)
-_CURRENCY = re.compile("[£$€]")
-_LONG_NUMBER = re.compile(r"\d{5,}")
-_DIGIT = re.compile(r"\d")
-_PATTERN = str.maketrans(
-    string.ascii_uppercase + string.ascii_lowercase + string.digits, "A" * 26 + "a" * 26 + "0" * 10
-)
 _LETTERS_OR_OTHER = re.compile("[A-Za-z]+|[^A-Za-z]+")
-_LONG_RUN = re.compile(r"([Aa])\1+")
-_PACK = struct.Struct(f"{len(_SIGNS)}I").pack
 _KEY_BITS = 60  # of a key, below the number of its block
 _KEY = (1 << _KEY_BITS) - 1
 _WORD_BITS = _KEY_BITS // 2  # of a word's number in a key, which holds two of them
-_SHAPE_LENGTH = 12  # characters of a shape that are told apart
 _REMEMBERED_CHUNKS = 50_000  # some 30 MB; a chunk longer than the next figure is not worth it
-_REMEMBERED_PATTERNS = 1000  # of words; a few dozen make up most texts
 _FEW_CHUNKS = 32  # new ones; more of them are read faster by NumPy
 _REMEMBERED_LENGTH = 40  # characters
 _LONG_WORD = 20  # characters; longer runs of letters are words run together
@@ -179,7 +151,7 @@ class NgramVectorizer:
         # The smoothed inverse document frequency of scikit-learn's TfidfTransformer.
         idf = np.log((1 + texts) / (1 + np.array(counts, dtype=np.float64))) + 1
         self._idf = idf.astype(np.float32)
-        self._block = np.repeat(np.arange(len(BLOCKS)), sizes)
+        self._block = np.repeat(np.arange(len(BLOCKS), dtype=np.int8), sizes)
         log_texts = math.log(10 * max(texts, 1))
         self._log_probabilities = {
             word: math.log(count) - log_texts for word, count in frequencies["word"].items()
@@ -224,18 +196,18 @@ class NgramVectorizer:
         read = self._chunks(normal)
         flat = list(itertools.chain.from_iterable(read))
         owner = np.repeat(np.arange(len(read)), [len(chunks) for chunks in read])
+        words, _, known, signs = zip(*flat, strict=True) if flat else ((), (), (), ())
         letters = ["".join([chunk.skeleton for chunk in chunks]) for chunks in read]
-        of_chunks = _unpacked([chunk.grams for chunk in flat], owner)
-        words = _unpacked([chunk.words for chunk in flat], owner)
-        across = [_pairs(*words), character_ngrams.find(letters, *self.skeleton)]
+        of_chunks = _unpacked(known, owner)
+        across = [_pairs(*_unpacked(words, owner)), character_ngrams.find(letters, *self.skeleton)]
         owners = np.concatenate([owners for owners, _ in across])
         keys = _with_blocks([key for _, key in across], ("word", "skeleton"))
         owners, grams = self._settled(owners, keys)
-        signs = np.frombuffer(b"".join([chunk.signs for chunk in flat]), dtype=np.uint32)
+        counts = np.frombuffer(b"".join(signs), dtype=np.uint32)
         return (
             np.concatenate([of_chunks[0], owners]),
             np.concatenate([of_chunks[1], grams]),
-            _style(normal, owner, signs.reshape(-1, len(_SIGNS))),
+            writing.style(normal, owner, counts.reshape(-1, len(writing.SIGNS))),
         )
 
     def _settled(self, owners: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -265,21 +237,24 @@ class NgramVectorizer:
             return {}
         folded = [piece.casefold() for piece in pieces]
         words = [[self._words[word] for word in _TOKEN.findall(text)] for text in folded]
-        shapes = np.array([self._shapes[shape(piece)] for piece in pieces], dtype=np.int64)
+        shapes = np.array([self._shapes[writing.shape(piece)] for piece in pieces], dtype=np.int64)
+        numbers = _owned(words)
         found = [
-            _owned(words),
+            numbers,
             character_ngrams.find([f" {text} " for text in folded], *self.characters),
             (np.arange(len(pieces)), shapes),
         ]
         keys = _with_blocks([key for _, key in found], _OF_CHUNKS)
         owners, grams = self._settled(np.concatenate([owner for owner, _ in found]), keys)
         order = np.argsort(owners, kind="stable")
-        bounds = np.searchsorted(owners[order], np.arange(len(pieces) + 1)) * grams.itemsize
-        packed = grams[order].astype(np.int64).tobytes()
-        spans = itertools.pairwise(bounds.tolist())
+        packed = zip(
+            _packed(*numbers, len(pieces)),
+            _packed(owners[order], grams[order], len(pieces)),
+            strict=True,
+        )
         return {
-            piece: _Chunk(_pack(numbers), skeleton(piece), packed[start:end], signs(piece))
-            for piece, numbers, (start, end) in zip(pieces, words, spans, strict=True)
+            piece: _Chunk(of_words, skeleton(piece), of_grams, writing.signs(piece))
+            for piece, (of_words, of_grams) in zip(pieces, packed, strict=True)
         }
 
     def _read_one(self, piece: str) -> "_Chunk":
@@ -287,7 +262,7 @@ class NgramVectorizer:
         folded = piece.casefold()
         if not folded.isascii() or "\0" in folded:
             return self._read([piece])[piece]
-        tokens, pattern, padded = _TOKEN.findall(folded), shape(piece), f" {folded} "
+        tokens, pattern, padded = _TOKEN.findall(folded), writing.shape(piece), f" {folded} "
         shortest, longest = self.characters
         ngrams = [
             padded[start : start + length]
@@ -298,7 +273,7 @@ class NgramVectorizer:
         grams.append((self._column["shape"], [pattern]))
         columns = [known[gram] for known, found in grams for gram in found if gram in known]
         numbers = [self._words[token] for token in tokens]
-        return _Chunk(_pack(numbers), skeleton(piece), _pack(columns), signs(piece))
+        return _Chunk(_pack(numbers), skeleton(piece), _pack(columns), writing.signs(piece))
 
     def _pieces(self, text: str) -> list[str]:
         """Return what stands between spaces, words that were run together told apart."""
@@ -314,7 +289,7 @@ class NgramVectorizer:
 
     def _segmented(self, piece: str) -> list[str]:
         """Return what a long piece of text without spaces was run together from, links aside."""
-        if _LINK.search(piece):
+        if writing.LINK.search(piece):
             return [piece]
         runs = _LETTERS_OR_OTHER.findall(piece)
         return [word for run in runs for word in (self._words_of(run) if run.isalpha() else [run])]
@@ -382,6 +357,21 @@ class NgramVectorizer:
         rows, columns, values = (np.concatenate(parts) for parts in zip(*entries, strict=True))
         return rows, columns, values
 
+    def products(self, texts: Sequence[str], coefficients: np.ndarray) -> np.ndarray:
+        """Return the product of each text's row with `coefficients`, (width,); shape (texts,).
+
+        It is faster than `coordinates` would be, since the rows are not written out.
+        """
+        of_grams, of_style = np.split(coefficients, [len(self._idf)])
+        products = []
+        for part in _parts([normalise(text) for text in texts]):
+            found = self._found(part)
+            values, slots, norms = self._tf_idf(found)
+            moved = np.bincount(slots, values * of_grams[found.columns], minlength=len(norms))
+            moved = (moved / norms).reshape(len(part), len(BLOCKS)).sum(axis=1)
+            products.append(moved + found.style @ of_style * self.style_weight)
+        return np.concatenate(products)
+
     def _matrix(self, found: Iterable["_Found"]) -> "csr_matrix":
         """Return the rows of texts `found` in several parts."""
         from scipy.sparse import coo_matrix, csr_matrix, get_index_dtype
@@ -410,9 +400,7 @@ class NgramVectorizer:
 
     def _weighed(self, found: "_Found") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return rows, columns and values: TF-IDF, blocks of length 1, and style figures."""
-        values = (1 + np.log(found.counts.astype(np.float32))) * self._idf[found.columns]
-        slots = found.rows * len(BLOCKS) + self._block[found.columns]
-        norms = np.sqrt(np.bincount(slots, values.astype(np.float64) ** 2))
+        values, slots, norms = self._tf_idf(found)
         style = found.style * np.float32(self.style_weight)
         style_rows, style_columns = np.nonzero(style)
         return (
@@ -422,6 +410,17 @@ class NgramVectorizer:
                 np.float32
             ),
         )
+
+    def _tf_idf(self, found: "_Found") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return each feature's TF-IDF, its slot (one for each text and block), the slots' lengths.
+
+        Slots without a feature have a tiny length, so that one can divide by it.
+        """
+        values = (1 + np.log(found.counts.astype(np.float32))) * self._idf[found.columns]
+        slots = found.rows * len(BLOCKS) + self._block[found.columns]
+        size = len(found.style) * len(BLOCKS)
+        squares = np.bincount(slots, values.astype(np.float64) ** 2, minlength=size)
+        return values, slots, np.sqrt(np.maximum(squares, np.finfo(np.float32).tiny))
 
     def to_dict(self) -> dict[str, Any]:
         """Return settings, vocabulary and document frequencies as JSON-ready data."""
@@ -471,7 +470,7 @@ class _Chunk(NamedTuple):
     """What a stretch of normalised text without spaces holds by itself.
 
     words: their numbers, int64. grams: words, characters and shape as `_settled`, int64. signs: see
-    `signs`. They are bytes because those of many chunks are joined fast.
+    `writing.signs`. They are bytes because those of many chunks are joined fast.
     """
 
     words: bytes
@@ -523,10 +522,18 @@ def _pack(numbers: Sequence[int]) -> bytes:
     return struct.pack(f"{len(numbers)}q", *numbers)
 
 
+def _packed(owners: np.ndarray, numbers: np.ndarray, count: int) -> list[bytes]:
+    """Return the int64 numbers of each of `count` owners as bytes; `owners` is sorted."""
+    joined = numbers.astype(np.int64).tobytes()
+    bounds = np.searchsorted(owners, np.arange(count + 1)) * np.int64().itemsize
+    return [joined[start:end] for start, end in itertools.pairwise(bounds.tolist())]
+
+
 def _unpacked(packed: Sequence[bytes], owners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return owners and int64 numbers that were packed into bytes for each of `owners`, flat."""
     numbers = np.frombuffer(b"".join(packed), dtype=np.int64)
-    return np.repeat(owners, [len(some) // numbers.itemsize for some in packed]), numbers
+    sizes = np.fromiter(map(len, packed), dtype=np.int64, count=len(packed))
+    return np.repeat(owners, sizes // numbers.itemsize), numbers
 
 
 def _pairs(owners: np.ndarray, words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -548,64 +555,6 @@ def _occurrences(
 
     width: above every column.
     """
-    keys, counts = np.unique(owners * max(width, 1) + columns, return_counts=True)
-    return *np.divmod(keys, max(width, 1)), counts
-
-
-def shape(chunk: str) -> str:
-    """Return the pattern of a chunk: "Call" and "Mobile" are "Aaa", "£100" is "£000"."""
-    pattern = chunk.translate(_PATTERN)
-    if not chunk.isascii():
-        pattern = _DIGIT.sub("0", pattern)  # the other scripts' digits
-    return _shortened(pattern)
-
-
-@functools.lru_cache(_REMEMBERED_PATTERNS)
-def _shortened(pattern: str) -> str:
-    return _LONG_RUN.sub(r"\1\1", pattern)[:_SHAPE_LENGTH]
-
-
-def signs(chunk: str) -> bytes:
-    """Return counts of characters by kind, and whether something is there: _SIGNS, uint32."""
-    kinds = chunk.translate(_PATTERN)
-    capitals, digits = kinds.count("A"), kinds.count("0")
-    letters = capitals + kinds.count("a")
-    if letters == len(chunk):
-        return _PACK(capitals, 0, letters, letters, 0, 0, 0, 0)  # most chunks are words
-    alphanumeric = letters + digits
-    foreign = "" if chunk.isascii() else [c for c in chunk if not c.isascii()]
-    return _PACK(
-        capitals + sum(map(str.isupper, foreign)),
-        digits + sum(map(str.isdigit, foreign)),
-        letters + sum(map(str.isalpha, foreign)),
-        alphanumeric + sum(map(str.isalnum, foreign)),
-        len(foreign),
-        _LINK.search(chunk) is not None,
-        _CURRENCY.search(chunk) is not None,
-        _LONG_NUMBER.search(chunk) is not None,
-    )
-
-
-def _style(texts: Sequence[str], owners: np.ndarray, signs: np.ndarray) -> np.ndarray:
-    """Return how normalised texts are written: figures of STYLE, each about 0 to 1.
-
-    owners: the text of each chunk, sorted; signs: its `signs`. Shape (texts, STYLE), float32.
-    """
-    sums = np.zeros((len(owners) + 1, len(_SIGNS)), dtype=np.int64)
-    np.cumsum(signs, axis=0, out=sums[1:])
-    bounds = np.searchsorted(owners, np.arange(len(texts) + 1))
-    found = sums[bounds[1:]] - sums[bounds[:-1]]
-    capitals, digits, letters, alphanumeric, beyond, *present = found.T
-    characters = np.array([len(text) for text in texts], dtype=np.int64)
-    spaces = np.array([text.count(" ") for text in texts], dtype=np.int64)
-    length = characters + 1
-    figures = (
-        np.log1p(length) / 6,
-        np.log1p(spaces + (characters > 0)) / 5,
-        capitals / (letters + 1),
-        digits / length,
-        (characters - alphanumeric - spaces) / length,
-        beyond / length,
-        *(there > 0 for there in present),
-    )
-    return np.column_stack(figures).astype(np.float32)
+    bits = width.bit_length()
+    keys, counts = np.unique(owners << bits | columns, return_counts=True)
+    return keys >> bits, keys & (1 << bits) - 1, counts
