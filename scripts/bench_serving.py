@@ -1,12 +1,13 @@
 """Time the served model beside the floor, a model that does nothing, and the obvious Keras server.
 
     python -m scripts.bench_serving --data-dir FOLDER [--model-uri models:/spam-classifier@champion]
-                                    [--soak 20000]
+                                    [--soak 20000] [--turn 50]
 
 All three run at once in MLflow's scoring server (`mlflow models serve --env-manager local`), in
-the same packages, and are measured in turns over kept-alive connections. The obvious server is the
-tutorial's LSTM behind Keras's `predict`; its weights are untrained, which changes no time. The
-soak sends good and bad requests from 8 clients and checks every answer.
+the same packages, and are measured in turns over kept-alive connections. A turn is 50 messages
+long: in turns of one, every message would meet the processor's caches as the LSTM left them. The
+obvious server is the tutorial's LSTM behind Keras's `predict`; its weights are untrained, which
+changes no time. The soak sends good and bad requests from 8 clients and checks every answer.
 """
 
 import argparse
@@ -141,6 +142,7 @@ class Client:
     def __init__(self, server: ScoringServer) -> None:
         """Connect to `server`."""
         self._connection = http.client.HTTPConnection(server.url.removeprefix("http://"))
+        self._connection.connect()
 
     def seconds(self, texts: Sequence[str]) -> float:
         """Return the seconds from sending `texts` to having read the answer."""
@@ -155,14 +157,18 @@ class Client:
         return time.perf_counter() - start
 
 
-def _latency_ms(servers: Sequence[ScoringServer], texts: Sequence[str], count: int) -> np.ndarray:
-    """Return milliseconds of single messages, measured in turns; shape (servers, count)."""
-    clients = [Client(server) for server in servers]
-    rows = [
-        [client.seconds([texts[number % len(texts)]]) for client in clients]
-        for number in range(count + 10)
-    ]
-    return 1000 * np.array(rows[10:]).T  # the first ten are not counted
+def _latency_ms(
+    servers: Sequence[ScoringServer], texts: Sequence[str], count: int, turn: int
+) -> np.ndarray:
+    """Return milliseconds of `count` single messages, measured in turns; shape (servers, count)."""
+    endless = itertools.cycle(texts)
+    taken: list[list[float]] = [[] for _ in servers]
+    while len(taken[-1]) < turn + count:
+        asked = list(itertools.islice(endless, turn))
+        for server, seconds in zip(servers, taken, strict=True):
+            client = Client(server)  # a new one: the server closes what was idle for five seconds
+            seconds += [client.seconds([text]) for text in asked]
+    return 1000 * np.array(taken)[:, turn : turn + count]  # the first turn is not counted
 
 
 def _requests_per_second(server: ScoringServer, texts: Sequence[str], count: int) -> float:
@@ -184,9 +190,11 @@ def _messages_per_second(server: ScoringServer, texts: Sequence[str], size: int)
     return size / float(np.median(taken[ROUNDS:]))
 
 
-def measure(servers: dict[str, ScoringServer], texts: Sequence[str], count: int) -> pd.DataFrame:
+def measure(
+    servers: dict[str, ScoringServer], texts: Sequence[str], count: int, turn: int
+) -> pd.DataFrame:
     """Return the figures of each server, one row each."""
-    latency = _latency_ms(list(servers.values()), texts, count)
+    latency = _latency_ms(list(servers.values()), texts, count, turn)
     rows = {}
     for (name, server), taken in zip(servers.items(), latency, strict=True):
         slow = np.median(taken) > 50  # ms; such a server gets fewer requests
@@ -213,6 +221,7 @@ def main() -> None:
     parser.add_argument("--data-dir", required=True, help="folder with the UCI files")
     parser.add_argument("--model-uri", default=f"models:/{tracking.REGISTERED_MODEL}@champion")
     parser.add_argument("--requests", type=int, default=400, help="single messages to time")
+    parser.add_argument("--turn", type=int, default=50, help="single messages in a row for each")
     parser.add_argument("--soak", type=int, default=0, help="mixed requests to soak with")
     arguments = parser.parse_args()
     tracking.connect()
@@ -230,7 +239,7 @@ def main() -> None:
             name: stack.enter_context(scoring_server.running(model, folder / f"{number}.log"))
             for number, (name, model) in enumerate(models.items())
         }
-        table = measure(servers, texts, arguments.requests)
+        table = measure(servers, texts, arguments.requests, arguments.turn)
         table.loc["served model / does nothing"] = table.iloc[1] / table.iloc[0]
         rows = [
             (name, *("-" if np.isnan(x) else f"{x:,.4g}" for x in row))

@@ -196,18 +196,18 @@ class NgramVectorizer:
         read = self._chunks(normal)
         flat = list(itertools.chain.from_iterable(read))
         owner = np.repeat(np.arange(len(read)), [len(chunks) for chunks in read])
-        words, _, known, signs = zip(*flat, strict=True) if flat else ((), (), (), ())
         letters = ["".join([chunk.skeleton for chunk in chunks]) for chunks in read]
-        of_chunks = _unpacked(known, owner)
-        across = [_pairs(*_unpacked(words, owner)), character_ngrams.find(letters, *self.skeleton)]
+        of_chunks = _unpacked([chunk.grams for chunk in flat], owner)
+        words = _unpacked([chunk.words for chunk in flat], owner)
+        across = [_pairs(*words), character_ngrams.find(letters, *self.skeleton)]
         owners = np.concatenate([owners for owners, _ in across])
         keys = _with_blocks([key for _, key in across], ("word", "skeleton"))
         owners, grams = self._settled(owners, keys)
-        counts = np.frombuffer(b"".join(signs), dtype=np.uint32)
+        signs = np.frombuffer(b"".join([chunk.signs for chunk in flat]), dtype=np.uint32)
         return (
             np.concatenate([of_chunks[0], owners]),
             np.concatenate([of_chunks[1], grams]),
-            writing.style(normal, owner, counts.reshape(-1, len(writing.SIGNS))),
+            writing.style(normal, owner, signs.reshape(-1, len(writing.SIGNS))),
         )
 
     def _settled(self, owners: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
