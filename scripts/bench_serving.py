@@ -224,6 +224,8 @@ def main() -> None:
     parser.add_argument("--turn", type=int, default=50, help="single messages in a row for each")
     parser.add_argument("--soak", type=int, default=0, help="mixed requests to soak with")
     arguments = parser.parse_args()
+    if min(arguments.turn, arguments.requests) < 1:
+        parser.error("--turn and --requests must be 1 or more")
     tracking.connect()
     texts = bench_quality.load(arguments.data_dir)["text"].tolist()
     keras_backend.load()

@@ -1,6 +1,7 @@
 """The model that MLflow serves, logged from this file's code: nothing of it is pickled."""
 
 import contextlib
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -8,13 +9,13 @@ from typing import Any
 import mlflow
 import numpy as np
 import pandas as pd
-from mlflow.environment_variables import _MLFLOW_IS_IN_SERVING_ENVIRONMENT as SERVING
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from spam_mlflow import scoring
 from spam_mlflow.errors import UserError
 
+_SERVING = "_MLFLOW_IS_IN_SERVING_ENVIRONMENT"  # set to "true" by MLflow's scoring server
 _SHOWN = 80  # characters of a bad value that an error repeats
 _FEW = 16  # texts of a request that is over in a few milliseconds
 _LONGEST = 200_000  # characters of a text; a message is shorter, and longer ones hold up others
@@ -52,7 +53,7 @@ class ServableSpamModel(PythonModel):
         queue = self._one_at_a_time if len(texts) <= _FEW else contextlib.nullcontext()
         with queue:
             columns = self._answer(texts, params)
-        if not SERVING.get():
+        if os.environ.get(_SERVING) != "true":
             return pd.DataFrame(columns)
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
