@@ -343,9 +343,8 @@ class NgramVectorizer:
         owners = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
         grams = rows.indices < len(self._idf)
         values = np.where(grams & ~known[rows.indices], 0, rows.data)
-        slots = owners[grams] * len(BLOCKS) + self._block[rows.indices[grams]]
-        lengths = np.sqrt(np.bincount(slots, values[grams].astype(np.float64) ** 2))
-        values[grams] /= np.maximum(lengths, np.finfo(np.float32).tiny)[slots]
+        slots, norms = self._norms(owners[grams], rows.indices[grams], values[grams], rows.shape[0])
+        values[grams] /= norms[slots]
         return csr_matrix((values, rows.indices, rows.indptr), rows.shape)
 
     def coordinates(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -412,15 +411,20 @@ class NgramVectorizer:
         )
 
     def _tf_idf(self, found: "_Found") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return each feature's TF-IDF, its slot (one for each text and block), the slots' lengths.
+        """Return each feature's TF-IDF, before its block has length 1, then `_norms`."""
+        values = (1 + np.log(found.counts.astype(np.float32))) * self._idf[found.columns]
+        return values, *self._norms(found.rows, found.columns, values, len(found.style))
+
+    def _norms(
+        self, rows: np.ndarray, columns: np.ndarray, values: np.ndarray, texts: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return each feature's slot, one for each text and block, and the slots' lengths.
 
         Slots without a feature have a tiny length, so that one can divide by it.
         """
-        values = (1 + np.log(found.counts.astype(np.float32))) * self._idf[found.columns]
-        slots = found.rows * len(BLOCKS) + self._block[found.columns]
-        size = len(found.style) * len(BLOCKS)
-        squares = np.bincount(slots, values.astype(np.float64) ** 2, minlength=size)
-        return values, slots, np.sqrt(np.maximum(squares, np.finfo(np.float32).tiny))
+        slots = rows * len(BLOCKS) + self._block[columns]
+        squares = np.bincount(slots, values.astype(np.float64) ** 2, minlength=texts * len(BLOCKS))
+        return slots, np.sqrt(np.maximum(squares, np.finfo(np.float32).tiny))
 
     def to_dict(self) -> dict[str, Any]:
         """Return settings, vocabulary and document frequencies as JSON-ready data."""
