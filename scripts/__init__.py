@@ -1,1 +1,1 @@
-"""Benchmarks and generators, run from the project root as `python -m scripts.NAME`."""
+"""Benchmarks, the sample's generator and the local stack: `python -m scripts.NAME`."""

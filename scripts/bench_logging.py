@@ -1,10 +1,11 @@
-"""Time the main job with and without MLflow, and what logging adds after the imports.
+"""Time the main job with and without MLflow, and the share of logging in it.
 
     python -m scripts.bench_logging --data-dir FOLDER [--repeats 5]
 
-In turns: processes that only import what the job imports, without and with MLflow's store; the job
-with `track=false`; and the job as it is, which logs to SQLite and a folder. Wall time from process
-start to exit, in seconds; the store exists already, so that its tables are not made anew.
+Four processes are timed in turns: one that only imports what the job imports; one that also imports
+MLflow's store; the job with `track=false`; and the job as it is, which logs to SQLite and a folder.
+Times are wall-clock seconds from process start to exit. The store exists before the first of them,
+so that no time is spent on the creation of its tables.
 """
 
 import argparse
@@ -14,12 +15,12 @@ import tempfile
 from pathlib import Path
 
 from scripts.bench_main_job import seconds
-from spam_mlflow import tables
+from spam_mlflow.evaluation.tables import markdown
 
 IMPORTS = (
     "import mlflow, mlflow.pyfunc, matplotlib.figure, sklearn.metrics, sklearn.model_selection, "
-    "sklearn.linear_model, scipy.sparse, spam_mlflow.commands.main; "
-    "from spam_mlflow import keras_backend; keras_backend.load()"
+    "sklearn.linear_model, scipy.sparse, spam_mlflow.jobs.train; "
+    "from spam_mlflow.scorer import keras_backend; keras_backend.load()"
 )
 STORE_IMPORTS = (
     "import mlflow.store.tracking.sqlalchemy_store, mlflow.store.model_registry.sqlalchemy_store, "
@@ -28,7 +29,7 @@ STORE_IMPORTS = (
 
 
 def main() -> None:
-    """Print the medians, and the share of logging in the job's time after its imports."""
+    """Print median and range of the times, and the share of logging after the imports."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -51,7 +52,7 @@ def main() -> None:
     taken: dict[str, list[float]] = {name: [] for name in commands}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        seconds(job, folder)  # makes the store
+        seconds(job, folder)  # creates the store
         for _ in range(arguments.repeats):
             for name, command in commands.items():
                 taken[name].append(seconds(command, folder))
@@ -59,8 +60,8 @@ def main() -> None:
         (name, *(f"{f(values):.2f}" for f in (statistics.median, min, max)))
         for name, values in taken.items()
     ]
-    print(tables.markdown(("what", "seconds", "lowest", "highest"), rows))
-    # Each job's own imports are taken off it, so that those of the store do not count as logging.
+    print(markdown(("what", "seconds", "lowest", "highest"), rows))
+    # The imports are subtracted from each job, so that those of the store do not count as logging.
     after = [
         (on - with_store, off - without)
         for without, with_store, off, on in zip(*taken.values(), strict=True)

@@ -2,8 +2,8 @@
 
     python -m scripts.bench_main_job --data-dir FOLDER [--repeats 3]
 
-Every run gets a tracking store of its own. Times are wall-clock seconds; compare them within one
-run of this script only, and only where packages are compiled to bytecode.
+Every repeat has a tracking store of its own. Times are wall-clock seconds. Compare them only within
+one run of this script, and only where all packages are compiled to bytecode.
 """
 
 import argparse
@@ -26,9 +26,12 @@ RUN = (str(MLFLOW), "run", "--env-manager", "local", "--experiment-name", "spam-
 def seconds(
     command: Sequence[str], folder: Path, variables: Mapping[str, str] | None = None
 ) -> float:
-    """Run `command` in `folder` and return its wall time in seconds; ends the script if it fails.
+    """Run a command and return its wall time in seconds; end the script if it fails.
 
-    variables: that say where it logs; None: to a tracking store in `folder`.
+    Args:
+        command: Program and arguments.
+        folder: Working directory.
+        variables: Environment variables for its tracking store; None for a store in `folder`.
     """
     path = f"{MLFLOW.parent}{os.pathsep}{os.environ['PATH']}"
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "AWS_"))}
@@ -48,24 +51,28 @@ def store(folder: Path) -> str:
 
 
 def measure(data_dir: str) -> dict[str, float]:
-    """Return the seconds of each measured thing, once, in a fresh folder."""
+    """Return one measurement of every time, in seconds, and the metrics of the main job.
+
+    Args:
+        data_dir: Folder with the UCI files.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         empty = folder / "empty"
         empty.mkdir()
         (empty / "MLproject").write_text("entry_points: {main: {command: 'true'}}\n")
         job = [*RUN, str(ROOT), "-P", "epochs=5", "-P", f"data_dir={data_dir}"]
-        figures = {
+        times = {
             "main job": seconds(job, folder),
             "empty mlflow run": seconds([*RUN, str(empty)], folder),
             "import mlflow": seconds([sys.executable, "-c", "import mlflow"], folder),
             "import tensorflow": seconds([sys.executable, "-c", "import tensorflow"], folder),
         }
-        return figures | logged(folder)
+        return times | logged(folder)
 
 
 def logged(folder: Path) -> dict[str, float]:
-    """Return the training time and the test figures that the main job logged."""
+    """Return the training time, in seconds, and the test metrics that the main job logged."""
     client = MlflowClient(store(folder))
     experiment = client.get_experiment_by_name("spam-classifier")
     assert experiment is not None
@@ -76,7 +83,7 @@ def logged(folder: Path) -> dict[str, float]:
 
 
 def main() -> None:
-    """Print the median and the range of every figure as a Markdown table."""
+    """Print median and range of every measurement as a Markdown table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -85,9 +92,9 @@ def main() -> None:
     arguments = parser.parse_args()
     data_dir = str(Path(arguments.data_dir).resolve())
     rounds = [measure(data_dir) for _ in range(arguments.repeats)]
-    print(f"| figure | median of {len(rounds)} | lowest | highest |\n|---|---|---|---|")
+    print(f"| measurement | median of {len(rounds)} | lowest | highest |\n|---|---|---|---|")
     for name in rounds[0]:
-        values = [figures[name] for figures in rounds]
+        values = [measured[name] for measured in rounds]
         print(
             f"| {name} | {statistics.median(values):.4g} | {min(values):.4g} | {max(values):.4g} |"
         )

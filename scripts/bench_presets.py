@@ -1,10 +1,10 @@
-"""Compare the experiment presets of the default model: quality, attacks, time, size.
+"""Compare the experiment presets of the default model: quality, robustness, time and size.
 
     python -m scripts.bench_presets --data-dir FOLDER [--folds 5 --repeats 2]
 
-The protocol is that of `bench_quality`: the same leak-free folds for all, mean ± standard
-deviation. "Under attack" is the recall of spam that is disguised in each of the project's own ways,
-at the same threshold; "size" is that of the three exported files.
+The protocol is that of `bench_quality`: all presets are tested on the same leak-free folds, and the
+table shows mean ± standard deviation. "Recall under attack" is the mean recall of obfuscated spam
+over the project's attacks, at the model's threshold; "size" is that of the three exported files.
 """
 
 import argparse
@@ -17,9 +17,12 @@ import numpy as np
 import pandas as pd
 
 from scripts import bench_quality
-from spam_mlflow import keras_backend, obfuscation, tables, training
-from spam_mlflow.classifier import Classifier
-from spam_mlflow.split import Split
+from spam_mlflow.data import attacks
+from spam_mlflow.data.splitters import Split
+from spam_mlflow.evaluation.tables import markdown
+from spam_mlflow.scorer import keras_backend
+from spam_mlflow.scorer.classifier import Classifier
+from spam_mlflow.scorer.labels import is_spam
 
 PRESETS = ("default", "best", "robust", "fast", "tiny")
 DIGITS = {
@@ -31,11 +34,16 @@ DIGITS = {
     "fit, s": 1,
     "size, MB": 1,
 }
-WHOLE = 1.0  # share of the characters or words that an attack touches
+WHOLE = 1.0  # share of the characters or words that an attack changes
 
 
 def measure(preset: str, split: Split) -> dict[str, float]:
-    """Return the figures of one preset, "default" for none, on one fold."""
+    """Return the measurements of one preset on one fold.
+
+    Args:
+        preset: Name of the experiment preset, "default" for none.
+        split: The fold.
+    """
     overrides = [] if preset == "default" else [f"experiment={preset}"]
     classifier, seconds = bench_quality.fit(overrides, split)
     test = split.part("test")
@@ -48,25 +56,25 @@ def measure(preset: str, split: Split) -> dict[str, float]:
 
 
 def under_attack(classifier: Classifier, test: pd.DataFrame) -> float:
-    """Return the share of disguised spam that is found, the mean over all ways to disguise."""
-    texts = list(test.loc[training.spam(test).astype(bool), "text"])
-    found = []
-    for attack in obfuscation.ATTACKS.values():
+    """Return the recall of obfuscated spam, the mean over all attacks."""
+    texts = list(test.loc[is_spam(test["label"]), "text"])
+    recalls = []
+    for attack in attacks.ATTACKS.values():
         rng = random.Random(0)
         scores = classifier.spam_probability([attack(text, rng, WHOLE) for text in texts])
-        found.append(float((scores >= classifier.metadata.threshold).mean()))
-    return float(np.mean(found))
+        recalls.append(float((scores >= classifier.metadata.threshold).mean()))
+    return float(np.mean(recalls))
 
 
 def megabytes(classifier: Classifier) -> float:
-    """Return the size of the exported files."""
+    """Return the size of the exported files in MB (10^6 bytes)."""
     with tempfile.TemporaryDirectory() as folder:
         classifier.save(Path(folder))
         return sum(file.stat().st_size for file in Path(folder).iterdir()) / 1e6
 
 
 def row(preset: str, folds: Sequence[dict[str, float]]) -> list[str]:
-    """Return a preset's row: mean ± standard deviation over folds."""
+    """Return a preset's row of the table: mean ± standard deviation over folds."""
     cells = []
     for name, digits in DIGITS.items():
         values = np.array([fold[name] for fold in folds])
@@ -88,11 +96,11 @@ def main() -> None:
     frame = bench_quality.load(arguments.data_dir)
     splits = bench_quality.repeated(frame, arguments.folds, arguments.repeats)
     results: dict[str, list[dict[str, float]]] = {preset: [] for preset in arguments.presets}
-    for split in splits:  # in turns, so that a slow moment of the machine meets all
+    for split in splits:  # in turns, so that a slow moment of the machine affects all presets
         for preset, folds in results.items():
             folds.append(measure(preset, split))
     print(f"{len(splits)} folds, mean ± standard deviation\n")
-    print(tables.markdown(("preset", *DIGITS), [row(*entry) for entry in results.items()]))
+    print(markdown(("preset", *DIGITS), [row(*entry) for entry in results.items()]))
 
 
 if __name__ == "__main__":

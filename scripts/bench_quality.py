@@ -3,11 +3,12 @@
     python -m scripts.bench_quality --data-dir FOLDER [--folds 5 --repeats 2]
         [--models ngram_linear cnn ...] [--few-folds 1] [--skip-transfer] [--skip-audit]
 
-Every model meets the same folds. Near-copies of a message stay together; thresholds, calibration
-and stopping never see the scored fold. Classical models are treated like the default: fitted on
-training and validation part together, with thresholds from cross-fitted scores. Models that need
-minutes per fold run on the first `--few-folds` only, which the table says. Results go to standard
-output as Markdown and to MLflow. The label audit needs `pip install cleanlab`.
+All models are tested on the same folds. Near-duplicates stay together; thresholds, calibration and
+early stopping do not use the test fold. Classical models are treated like the default model: they
+are fitted on train and validation part together, with thresholds from out-of-fold scores. Models
+that need minutes per fold are tested on the first `--few-folds` only; the table gives the number of
+folds. Results go to standard output as Markdown, and to MLflow. The label audit needs `pip install
+cleanlab`.
 """
 
 import argparse
@@ -30,33 +31,53 @@ from sklearn.naive_bayes import MultinomialNB
 from sklearn.pipeline import Pipeline, make_pipeline, make_union
 from sklearn.svm import LinearSVC
 
-from spam_mlflow import config, evaluation, keras_backend, significance, tracking, training, wiring
-from spam_mlflow.classifier import Classifier, Thresholds
+from spam_mlflow.config.compose import compose
+from spam_mlflow.config.instantiate import validate
+from spam_mlflow.config.paths import choices
 from spam_mlflow.data.messages import validated
-from spam_mlflow.data.uci import SMS_FILE, YOUTUBE, UciFiles, parse_sms, parse_youtube
-from spam_mlflow.settings import TrainSettings
-from spam_mlflow.split import Split, cross_validation, deal_groups, deduplicated
+from spam_mlflow.data.near_duplicates import deduplicated
+from spam_mlflow.data.sources.uci import SMS_FILE, YOUTUBE, UciFiles, parse_sms, parse_youtube
+from spam_mlflow.data.splitters import Split, assign_folds, cross_validation
+from spam_mlflow.evaluation import bootstrap, metrics
+from spam_mlflow.scorer import keras_backend
+from spam_mlflow.scorer.classifier import Classifier, Thresholds
+from spam_mlflow.scorer.labels import is_spam
+from spam_mlflow.tracking import run_logging, run_names, runs
+from spam_mlflow.training import fit as training
 
-FEW = ("seed_lstm",)  # minutes per fold
+FEW = ("tutorial_lstm",)  # models that need minutes per fold
 SVM = "word+char SVM"
 COLUMNS = ("accuracy", "f1", "mcc", "pr_auc", "ham_fpr", "recall_at_fpr_0_2pct", "ece")
 SOURCES = ("f1__uci_sms", "f1__uci_youtube")
-VALIDATION = 0.1875  # of what is not scored: 15 % of all, as in conf/split/grouped.yaml
+VALIDATION = 0.1875  # of what is not in the test part: 15 % of all, as in conf/split/grouped.yaml
 
 
 @dataclass(frozen=True)
 class Scored:
-    """One model on one fold: metrics, and the label that each scored row got, shape (rows,)."""
+    """The result of one model on one fold.
+
+    Attributes:
+        metrics: Metrics by name, `fit_seconds` and `messages_per_second` (scored) among them.
+        predicted: Whether each test row is predicted as spam, shape (rows,), bool.
+    """
 
     metrics: dict[str, float]
-    called: np.ndarray
+    predicted: np.ndarray
 
 
 Trainer = Callable[[Split], Scored]
 
 
 def load(data_dir: str) -> pd.DataFrame:
-    """Return the distinct messages, with near-copies grouped and a column `video`."""
+    """Return the distinct messages of both UCI collections.
+
+    Args:
+        data_dir: Folder with the UCI files.
+
+    Returns:
+        The messages with near-duplicates grouped, as `deduplicated` returns them, plus a column
+        `video`: the file of a YouTube comment, "" for an SMS.
+    """
     contents = UciFiles(data_dir, None, "", 1, 0).read()
     parts = [parse_sms(contents[SMS_FILE])]
     parts += [parse_youtube(contents[name]).assign(source=name) for name in YOUTUBE.members]
@@ -67,7 +88,13 @@ def load(data_dir: str) -> pd.DataFrame:
 
 
 def repeated(frame: pd.DataFrame, folds: int, repeats: int) -> list[Split]:
-    """Return the splits of repeated cross-validation: the same ones every time."""
+    """Return the splits of a repeated cross-validation; they are the same in every call.
+
+    Args:
+        frame: Messages, as `load` returns them.
+        folds: Folds of each cross-validation.
+        repeats: Number of cross-validations.
+    """
     return [
         split
         for repeat in range(repeats)
@@ -76,7 +103,7 @@ def repeated(frame: pd.DataFrame, folds: int, repeats: int) -> list[Split]:
 
 
 def svm() -> Pipeline:
-    """Return the baseline to beat: word (1, 2) and character (2, 5) TF-IDF, LinearSVC."""
+    """Return the classical baseline: LinearSVC on TF-IDF of word and character n-grams."""
     words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
     characters = TfidfVectorizer(
         analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True, min_df=2
@@ -95,22 +122,28 @@ CLASSICAL: dict[str, Callable[[], Pipeline]] = {
 
 
 def classical(make: Callable[[], Pipeline], own_threshold: bool, split: Split) -> Scored:
-    """Score a scikit-learn pipeline: calibration and thresholds from cross-fitted scores.
+    """Fit and test a scikit-learn pipeline.
 
-    own_threshold: label as the pipeline does by itself, margin 0 or probability 0.5.
+    Its scores are calibrated, and its thresholds chosen, on out-of-fold scores of four folds.
+
+    Args:
+        make: Returns a new pipeline.
+        own_threshold: Label as the pipeline itself does, from margin 0 or probability 0.5.
+        split: The fold.
     """
-    learnt = split.frame[split.frame["part"] != "test"].reset_index(drop=True)
-    fold, spam = deal_groups(learnt, 4, seed=0), training.spam(learnt)
+    rows = split.frame[split.frame["part"] != "test"].reset_index(drop=True)
+    fold, spam = assign_folds(rows, 4, seed=0), is_spam(rows["label"])
     start = time.perf_counter()
-    final = make().fit(learnt["text"], spam)
+    final = make().fit(rows["text"], spam)
     seconds = time.perf_counter() - start
-    held_out = np.zeros(len(learnt))
+    out_of_fold = np.zeros(len(rows))
     for number in range(4):
-        rest, out = learnt[fold != number], learnt[fold == number]
-        held_out[fold == number] = margins(make().fit(rest["text"], training.spam(rest)), out)
-    platt = LogisticRegression(C=np.inf).fit(held_out[:, None], spam)
-    calibrated = platt.predict_proba(held_out[:, None])[:, 1]
-    rates = (config.compose("main", []).train.ham_fpr, training.LOW_FPR)
+        others, scored_rows = rows[fold != number], rows[fold == number]
+        model = make().fit(others["text"], is_spam(others["label"]))
+        out_of_fold[fold == number] = margins(model, scored_rows)
+    platt = LogisticRegression(C=np.inf).fit(out_of_fold[:, None], spam)
+    calibrated = platt.predict_proba(out_of_fold[:, None])[:, 1]
+    rates = (compose("main", []).train.ham_fpr, training.LOW_FPR)
     chosen, low = (training.threshold_at_fpr(calibrated, spam, rate) for rate in rates)
     if own_threshold:
         chosen = float(platt.predict_proba(np.zeros((1, 1)))[0, 1])
@@ -121,7 +154,12 @@ def classical(make: Callable[[], Pipeline], own_threshold: bool, split: Split) -
 
 
 def margins(model: Pipeline, rows: pd.DataFrame) -> np.ndarray:
-    """Return the log-odds or the margin of each row, shape (rows,); 0 is the model's own bound."""
+    """Return the margin or the log-odds of each row, shape (rows,), float64.
+
+    Args:
+        model: A fitted pipeline, which by itself labels rows as spam from 0 on.
+        rows: Column `text`.
+    """
     if isinstance(model[-1], LinearSVC):
         return np.asarray(model.decision_function(rows["text"]))
     probability = np.clip(model.predict_proba(rows["text"])[:, 1], 1e-9, 1 - 1e-9)
@@ -129,12 +167,23 @@ def margins(model: Pipeline, rows: pd.DataFrame) -> np.ndarray:
 
 
 def ours(overrides: Sequence[str], split: Split) -> Scored:
-    """Train and score the model that `overrides` of conf/main.yaml name."""
+    """Fit and test one of the project's models.
+
+    Args:
+        overrides: Overrides of conf/main.yaml, such as "model=cnn".
+        split: The fold.
+    """
     return score(*fit(overrides, split), split.part("test"))
 
 
 def score(classifier: Classifier, seconds: float, test: pd.DataFrame) -> Scored:
-    """Score the test part with a classifier whose training took so many seconds."""
+    """Test a classifier.
+
+    Args:
+        classifier: The fitted classifier.
+        seconds: Wall time of its fit.
+        test: Rows of the test part.
+    """
     start = time.perf_counter()
     scores = classifier.spam_probability(list(test["text"]))
     elapsed = time.perf_counter() - start
@@ -142,46 +191,76 @@ def score(classifier: Classifier, seconds: float, test: pd.DataFrame) -> Scored:
 
 
 def fit(overrides: Sequence[str], split: Split) -> tuple[Classifier, float]:
-    """Return the classifier that `overrides` name, and the seconds its training took."""
-    cfg = config.compose("main", overrides)
-    settings = wiring.settings(TrainSettings, cfg.train)
+    """Fit one of the project's models.
+
+    Args:
+        overrides: Overrides of conf/main.yaml, such as "model=cnn".
+        split: The fold.
+
+    Returns:
+        The classifier, and the wall time of its fit in seconds.
+    """
+    settings = validate("main", compose("main", overrides))
     with contextlib.redirect_stdout(io.StringIO()):
-        done = training.fit(wiring.build(cfg.model), split, settings, 0, "bench", lambda *_: None)
-    return done.classifier, done.seconds
+        fitted = training.fit(settings.model, split, settings.train, 0, "bench", lambda *_: None)
+    return fitted.classifier, fitted.seconds
 
 
 def scored(
     test: pd.DataFrame, scores: np.ndarray, thresholds: Thresholds, seconds: float, elapsed: float
 ) -> Scored:
-    """Return the metrics and labels of spam probabilities `scores` of the test part."""
-    figures = evaluation.metrics(test, scores, thresholds, "")
-    named = {name.removeprefix("_"): value for name, value in figures.items()}
+    """Return the result of a model.
+
+    Args:
+        test: Rows of the test part.
+        scores: Their spam probabilities, shape (rows,).
+        thresholds: Thresholds of the model.
+        seconds: Wall time of the fit.
+        elapsed: Wall time of scoring the test part, in seconds.
+    """
+    values = metrics.compute(test, scores, thresholds, "")
+    named = {name.removeprefix("_"): value for name, value in values.items()}
     named |= {"fit_seconds": seconds, "messages_per_second": len(test) / elapsed}
     return Scored(named, scores >= thresholds.chosen)
 
 
 def trainers(names: Sequence[str]) -> Iterator[tuple[str, Trainer]]:
-    """Yield every classical model, then those of conf/model."""
+    """Yield every model by name with the function that fits and tests it on a fold.
+
+    Args:
+        names: Models of conf/model, which come after the classical ones.
+    """
     for name, make in CLASSICAL.items():
         yield name, partial(classical, make, True)
     yield f"{SVM}, our thresholds", partial(classical, svm, False)
     for name in names:
-        plain = ["train.disguised=0", "train.padded=0"] if name in FEW else []
+        plain = ["train.obfuscated_fraction=0", "train.padded_fraction=0"] if name in FEW else []
         yield name, partial(ours, [f"model={name}", *plain])
 
 
 def intervals(splits: Sequence[Split], a: list[Scored], b: list[Scored]) -> str:
-    """Return the paired bootstrap interval (95 %) of the F1 of `a` minus that of `b`."""
+    """Return the 95 % interval of the difference in F1 of two models, by a paired bootstrap.
+
+    Args:
+        splits: The folds.
+        a: Results of the first model, on all folds or the first ones.
+        b: Results of the second model, whose F1 is subtracted.
+    """
     tests = pd.concat([split.part("test") for split, _ in zip(splits, a, strict=False)])
-    ours, theirs = (np.concatenate([fold.called for fold in side[: len(a)]]) for side in (a, b))
-    _, low, high = significance.paired_difference(
-        significance.f1, tests["group"].to_numpy(), training.spam(tests).astype(bool), ours, theirs
+    ours, theirs = (np.concatenate([fold.predicted for fold in side[: len(a)]]) for side in (a, b))
+    _, low, high = bootstrap.paired_difference(
+        bootstrap.f1, tests["group"].to_numpy(), is_spam(tests["label"]), ours, theirs
     )
     return f"{low:+.4f} to {high:+.4f}"
 
 
 def table(results: dict[str, list[Scored]], against: dict[str, str]) -> str:
-    """Return mean ± sd over folds as Markdown."""
+    """Return the results as Markdown, with mean ± standard deviation over folds.
+
+    Args:
+        results: Results of each model on its folds, by the model's name.
+        against: Interval of its difference to the SVM in F1, likewise.
+    """
     head = [*COLUMNS, *SOURCES, "fit_seconds", "messages_per_second"]
     lines = [f"| model | folds | {' | '.join(head)} | F1 minus SVM's, 95 % |"]
     lines.append("|---" * (len(head) + 3) + "|")
@@ -199,45 +278,64 @@ def table(results: dict[str, list[Scored]], against: dict[str, str]) -> str:
 
 
 def spread(values: np.ndarray, digits: int) -> str:
-    """Return mean ± standard deviation over folds, the mean alone of one fold."""
+    """Return mean ± standard deviation as text, or the mean alone if there is one value.
+
+    Args:
+        values: A value for each fold, shape (folds,).
+        digits: Decimal places.
+    """
     deviation = f" ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else ""
     return f"{values.mean():.{digits}f}{deviation}"
 
 
 def transfers(frame: pd.DataFrame) -> Iterator[tuple[str, Split]]:
-    """Yield one split for each video, and from each source to the other."""
+    """Yield splits whose test part is a video or a source that is not trained on.
+
+    Args:
+        frame: Messages, as `load` returns them.
+
+    Yields:
+        Name and split: one for each video, and one for each source.
+    """
     sms = frame["source"] == "uci_sms"
     targets = {
         f"comments on {v.partition('-')[2][:-4]}": frame["video"] == v
         for v in sorted(set(frame["video"]) - {""})
     }
     for name, test in {**targets, "SMS to YouTube": ~sms, "YouTube to SMS": sms}.items():
-        crossing = frame["group"].isin(frame.loc[test, "group"]) & ~test
-        kept = frame[~crossing].reset_index(drop=True)
-        scored_rows = test[~crossing].to_numpy()
+        near_duplicate = frame["group"].isin(frame.loc[test, "group"]) & ~test
+        kept = frame[~near_duplicate].reset_index(drop=True)
+        test_rows = test[~near_duplicate].to_numpy()
         part = pd.Series("train", index=kept.index)
-        fold = deal_groups(kept[~scored_rows], 5, seed=0)
-        part[np.flatnonzero(~scored_rows)[fold == 0]] = "validation"
-        part[scored_rows] = "test"
+        fold = assign_folds(kept[~test_rows], 5, seed=0)
+        part[np.flatnonzero(~test_rows)[fold == 0]] = "validation"
+        part[test_rows] = "test"
         yield name, Split(kept.assign(part=part), name=name, leaky=False, duplicates=0)
 
 
 def transfer_table(frame: pd.DataFrame) -> str:
-    """Return F1, ham FPR and PR-AUC on a video or source that was not learnt from, as Markdown."""
-    lines = ["| scored on what was not learnt from | model | F1 | MCC | ham FPR | PR-AUC |"]
+    """Return the metrics on videos and sources that were not trained on, as Markdown."""
+    lines = ["| tested on (not trained on) | model | F1 | MCC | ham FPR | PR-AUC |"]
     lines.append("|---|---|---|---|---|---|")
     for name, split in transfers(frame):
         for model, train in ((SVM, partial(classical, svm, True)), ("default", partial(ours, []))):
             found = train(split).metrics
-            figures = (found[key] for key in ("f1", "mcc", "ham_fpr", "pr_auc"))
-            lines.append(f"| {name} | {model} | {' | '.join(f'{x:.3f}' for x in figures)} |")
+            values = (found[key] for key in ("f1", "mcc", "ham_fpr", "pr_auc"))
+            lines.append(f"| {name} | {model} | {' | '.join(f'{x:.3f}' for x in values)} |")
     return "\n".join(lines)
 
 
 def audit(frame: pd.DataFrame, folder: Path) -> str:
-    """Estimate with confident learning how many labels are wrong; list them in a CSV.
+    """Estimate the number of wrong labels by confident learning (Northcutt et al. 2021).
 
-    Northcutt et al. 2021. Nothing is relabelled: the list only says where the ceiling is.
+    Nothing is relabeled: the estimate only tells which accuracy can be reached.
+
+    Args:
+        frame: Messages, as `load` returns them.
+        folder: Folder for `label_issues.csv`, the list of messages that are probably mislabeled.
+
+    Returns:
+        The estimate as a sentence.
     """
     from cleanlab.filter import find_label_issues
 
@@ -246,7 +344,7 @@ def audit(frame: pd.DataFrame, folder: Path) -> str:
         classifier, _ = fit([], split)
         rows = split.frame["part"].to_numpy() == "test"
         probability[rows] = classifier.spam_probability(list(split.part("test")["text"]))
-    labels = training.spam(frame).astype(int)
+    labels = is_spam(frame["label"]).astype(int)
     both = np.column_stack([1 - probability, probability])
     issues = find_label_issues(labels, both, return_indices_ranked_by="self_confidence")
     listed = frame.loc[issues, ["source", "label", "text"]].assign(
@@ -265,8 +363,8 @@ def main() -> None:
     parser.add_argument("--data-dir", required=True, help="folder with the UCI files")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--repeats", type=int, default=2)
-    parser.add_argument("--models", nargs="*", default=config.choices("model"))
-    parser.add_argument("--few-folds", type=int, default=1, help="folds for models of minutes")
+    parser.add_argument("--models", nargs="*", default=choices("model"))
+    parser.add_argument("--few-folds", type=int, default=1, help="folds for slow models")
     parser.add_argument("--skip-transfer", action="store_true")
     parser.add_argument("--skip-audit", action="store_true")
     parser.add_argument("--output", type=Path, default=Path(), help="folder for label_issues.csv")
@@ -274,9 +372,9 @@ def main() -> None:
     keras_backend.load()
     frame = load(arguments.data_dir)
     splits = repeated(frame, arguments.folds, arguments.repeats)
-    tracking.connect()
-    with tracking.run():
-        tracking.name_run("quality benchmark")
+    runs.connect()
+    with runs.run():
+        run_names.name_run("quality benchmark")
         results: dict[str, list[Scored]] = {}
         for name, train in trainers(arguments.models):
             used = splits[: arguments.few_folds] if name in FEW else splits
@@ -299,7 +397,7 @@ def main() -> None:
         if not arguments.skip_audit:
             report.append(audit(frame, arguments.output))
         text = "\n\n".join(report)
-        tracking.describe_run(text)
+        run_logging.describe_run(text)
         mlflow.log_text(text, "quality.md")
         print(text)
 

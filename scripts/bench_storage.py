@@ -2,9 +2,9 @@
 
     python -m scripts.bench_storage --data-dir FOLDER [--repeats 5]
 
-All three in turns: SQLite and a folder; SQLite and S3, which the job reaches itself; and
-`python -m scripts.stack`, so PostgreSQL, S3 and MLflow's server. Wall time from process start to
-exit, in seconds; everything runs on this machine, which the servers share with the job.
+Three stores are used in turns: SQLite and a folder; SQLite and S3, which the job accesses directly;
+and `python -m scripts.stack`, which is PostgreSQL, S3 and MLflow's server. Times are wall-clock
+seconds from process start to exit. The servers run on the same machine as the job.
 """
 
 import argparse
@@ -16,13 +16,13 @@ from pathlib import Path
 
 from scripts.bench_main_job import seconds
 from scripts.stack import BUCKET, Stack
-from spam_mlflow import tables
+from spam_mlflow.evaluation.tables import markdown
 
 COMMAND = (sys.executable, "-m", "spam_mlflow")
 
 
 def main() -> None:
-    """Print median, range and the ratio to the local folder as a Markdown table."""
+    """Print median and range of the times, and their ratio to the local folder's."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -43,37 +43,49 @@ def main() -> None:
 
 
 def measure(folder: Path, stack: Stack, data: str, repeats: int) -> dict[str, list[float]]:
-    """Return the seconds of each job by where its artifacts go."""
-    place = f"endpoint_url={stack.state.url('s3')}"
+    """Return the wall time of each job in seconds, by where its artifacts go.
+
+    Args:
+        folder: Working directory of the jobs.
+        stack: The running stack.
+        data: Override that gives the data folder.
+        repeats: Number of timed jobs per store.
+    """
+    endpoint = f"endpoint_url={stack.state.url('s3')}"
     direct = {
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'direct.db'}",
         **stack.state.s3_environment(),
     }
-    places: dict[str, dict[str, str]] = {
+    stores: dict[str, dict[str, str]] = {
         "local folder, SQLite": {"MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'local.db'}"},
         "S3, SQLite": direct,
         "MLflow server, S3, PostgreSQL": stack.state.client_environment(),
     }
-    bucket = ("bucket", f"bucket={BUCKET}", "prefix=direct", "storage=local", place)
+    bucket = ("bucket", f"bucket={BUCKET}", "prefix=direct", "storage=local", endpoint)
     seconds((*COMMAND, *bucket), folder, direct)
-    taken: dict[str, list[float]] = {name: [] for name in places}
+    taken: dict[str, list[float]] = {name: [] for name in stores}
     for number in range(repeats + 1):
-        for name, variables in places.items():
+        for name, variables in stores.items():
             wall = seconds((*COMMAND, "main", data), folder, variables)
-            if number:  # the first makes the databases' tables
+            if number:  # the first job creates the databases' tables
                 taken[name].append(wall)
     return taken
 
 
 def print_table(taken: Mapping[str, list[float]]) -> None:
-    """Print the table; ratios are medians of those of the single rounds."""
+    """Print the times as a Markdown table.
+
+    Args:
+        taken: Seconds by where the artifacts go, the local folder first. The ratio to it is the
+            median of the ratios of the single rounds.
+    """
     local = next(iter(taken.values()))
     rows = []
     for name, values in taken.items():
-        ratios = [value / beside for value, beside in zip(values, local, strict=True)]
+        ratios = [value / reference for value, reference in zip(values, local, strict=True)]
         shown = (f"{f(values):.1f}" for f in (statistics.median, min, max))
         rows.append((name, *shown, f"{statistics.median(ratios):.2f}"))
-    print(tables.markdown(("artifacts go to", "seconds", "lowest", "highest", "ratio"), rows))
+    print(markdown(("artifacts go to", "seconds", "lowest", "highest", "ratio"), rows))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Time training: the default model beside the tutorial's LSTM and the SVM, and as data grows.
+"""Time training: the default model beside the tutorial's LSTM and the SVM, and on larger data.
 
     python -m scripts.bench_training --data-dir FOLDER [--scales 1 5 20] [--skip-lstm]
 
-All models are fitted on one fold of the benchmark of quality (scripts/bench_quality.py), vocabulary
-included, each in a process of its own. For growth, the fold's texts are drawn again and again with
-typos in every fifth word. Memory is the process's peak, TensorFlow's own 0.7 GB included. Compare
-figures within one run only.
+All models are fitted on one fold of the quality benchmark (scripts/bench_quality.py), vocabulary
+included, each in a process of its own. Larger data is made from copies of the fold's training texts
+with typos in every fifth word. Memory is the process's peak, TensorFlow's own 0.7 GB included.
+Compare measurements only within one run of this script.
 """
 
 import argparse
@@ -20,19 +20,26 @@ from pathlib import Path
 import pandas as pd
 
 from scripts import bench_quality
-from spam_mlflow import keras_backend, obfuscation, training
-from spam_mlflow.split import Split, cross_validation
+from spam_mlflow.data import attacks
+from spam_mlflow.data.splitters import Split, cross_validation
+from spam_mlflow.scorer import keras_backend
+from spam_mlflow.scorer.labels import is_spam
 
-MODELS = ("SVM", "ngram_linear", "seed_lstm")
+MODELS = ("SVM", "ngram_linear", "tutorial_lstm")
 
 
 def grown(split: Split, scale: int) -> Split:
-    """Return the split with `scale` times the training part, copies misspelt."""
+    """Return a split with a larger training part.
+
+    Args:
+        split: The split.
+        scale: Times that the training part is repeated; the copies have typos.
+    """
     rng = random.Random(0)
     train = split.part("train")
     copies = [train]
     for number in range(1, scale):
-        texts = [obfuscation.typos(text, rng, 0.2) for text in train["text"]]
+        texts = [attacks.typos(text, rng, 0.2) for text in train["text"]]
         groups = train["group"] + number * (int(split.frame["group"].max()) + 1)
         copies.append(train.assign(text=texts, group=groups))
     rest = split.frame[split.frame["part"] != "train"]
@@ -40,25 +47,38 @@ def grown(split: Split, scale: int) -> Split:
 
 
 def measure(data_dir: str, model: str, scale: int) -> dict[str, float]:
-    """Return rows learnt from, seconds of fitting and peak memory in MB, in this process."""
+    """Fit one model in this process and return its measurements.
+
+    Args:
+        data_dir: Folder with the UCI files.
+        model: One of `MODELS`.
+        scale: Times that the training part is repeated.
+
+    Returns:
+        `rows` that are trained on, `seconds` of the fit and `peak_mb`, the peak memory.
+    """
     frame = bench_quality.load(data_dir)
     split = grown(next(cross_validation(frame, 5, bench_quality.VALIDATION, seed=0)), scale)
-    learnt = split.frame[split.frame["part"] != "test"]
+    training_rows = split.frame[split.frame["part"] != "test"]
     if model == "SVM":
         start = time.perf_counter()
-        bench_quality.svm().fit(learnt["text"], training.spam(learnt))
+        bench_quality.svm().fit(training_rows["text"], is_spam(training_rows["label"]))
         seconds = time.perf_counter() - start
     else:
         keras_backend.load()
-        plain = ["train.disguised=0", "train.padded=0", "train.deterministic=false"]
+        plain = [
+            "train.obfuscated_fraction=0",
+            "train.padded_fraction=0",
+            "train.deterministic=false",
+        ]
         overrides = plain if model in bench_quality.FEW else []
         _, seconds = bench_quality.fit([f"model={model}", *overrides], split)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"rows": len(learnt), "seconds": seconds, "peak_mb": peak}
+    return {"rows": len(training_rows), "seconds": seconds, "peak_mb": peak}
 
 
 def in_new_process(data_dir: str, model: str, scale: int) -> dict[str, float]:
-    """Return what `measure` gives in a process of its own."""
+    """Return what `measure` returns, run in a process of its own."""
     command = [
         sys.executable,
         "-m",
@@ -70,8 +90,8 @@ def in_new_process(data_dir: str, model: str, scale: int) -> dict[str, float]:
         str(scale),
     ]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return figures
+    measured: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return measured
 
 
 def main() -> None:
@@ -93,7 +113,7 @@ def main() -> None:
     for scale in arguments.scales:
         base = 0.0
         for model in MODELS:
-            if model == "seed_lstm" and (arguments.skip_lstm or scale > 1):
+            if model == "tutorial_lstm" and (arguments.skip_lstm or scale > 1):
                 continue
             found = in_new_process(data_dir, model, scale)
             base = found["seconds"] if model == "SVM" else base

@@ -1,10 +1,10 @@
-"""Write the bundled sample: short messages from templates, seeded, the same file every time.
+"""Write the bundled sample: short messages from templates, the same in every run.
 
     python -m scripts.make_sample [--check]
 
-Numbers and domains are ones reserved for fiction and documentation. Each template is a group of its
-own, so that no template stands in two parts of a split. Both classes have hard cases: one-time
-codes, delivery notices and prices among ham; plainly worded spam.
+Phone numbers and domains are reserved for fiction and documentation. Each template is a group, so
+that a split keeps its messages together. Both classes have hard cases: one-time codes, delivery
+notices and prices among ham; plainly worded spam.
 """
 
 import argparse
@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pandas as pd
 
-TARGET = Path(__file__).resolve().parent.parent / "spam_mlflow" / "data" / "sample.csv"
+TARGET = Path(__file__).resolve().parent.parent / "spam_mlflow" / "data" / "sources" / "sample.csv"
 SEED = 20240229
-PER_TEMPLATE = 24  # messages drawn; equal ones are kept once
+PER_TEMPLATE = 24  # messages, before duplicates are dropped
 
 HAM_SMS = """
 Hey {name}, are you still coming to {place} at {time}?
@@ -173,7 +173,7 @@ CHOICES = {
 
 
 def slots(rng: random.Random) -> dict[str, str]:
-    """Return one drawn value for every slot a template may have."""
+    """Return a random value for every slot that a template may have."""
     filled = {
         key: rng.choice(values.split("|") if "|" in values else values.split())
         for key, values in CHOICES.items()
@@ -203,7 +203,7 @@ def _word(rng: random.Random) -> str:
 
 
 def _handwritten(text: str, rng: random.Random) -> str:
-    """Return `text` as somebody might have typed it: sometimes lower case, sometimes shortened."""
+    """Return `text` as it might be typed: sometimes in lower case, sometimes abbreviated."""
     if rng.random() < 0.25:
         text = text.lower()
     if rng.random() < 0.15:
@@ -214,7 +214,7 @@ def _handwritten(text: str, rng: random.Random) -> str:
 
 
 def sample() -> pd.DataFrame:
-    """Return the sample: columns text, label, source, group."""
+    """Return the sample: columns `text`, `label`, `source` and `group`."""
     rng = random.Random(SEED)
     parts = [
         ("ham", "sample_sms", HAM_SMS),
@@ -233,7 +233,7 @@ def sample() -> pd.DataFrame:
 
 
 def main() -> int:
-    """Write the sample, or with --check say whether the file is up to date."""
+    """Write the sample, or check the file with --check; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="compare only; exit 1 if different")
     check = parser.parse_args().check

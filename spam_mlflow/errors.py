@@ -1,5 +1,5 @@
 """The one exception that is shown to users as a single line instead of a traceback."""
 
+from spam_mlflow.scorer.errors import UserError
 
-class UserError(Exception):
-    """Something the user can mend: its message says what was wrong and what to do."""
+__all__ = ["UserError"]

@@ -1,118 +1,111 @@
+"""Fixtures that several files of tests share."""
+
 import contextlib
 import logging
 import os
-import signal
-import subprocess
+import shutil
 import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import requests
-from mlflow import MlflowClient
-from mlflow.entities import Run
-from moto.server import ThreadedMotoServer
-from servers import S3Server, running_stack
+from support.shared import made_once
 
-from scripts.stack import Stack
+# What is slow to import is imported where it is used: most tests of units do not need it.
+if TYPE_CHECKING:
+    from support.project import Project, Trained
+    from support.servers import S3Server
 
-ROOT = Path(__file__).resolve().parent.parent
-EXPERIMENT = "spam-classifier"
-SERVER_START_SECONDS = 120
+    from scripts.stack import Stack
 
 
-@dataclass(frozen=True)
-class Project:
-    """The project as a user runs it: real processes, and a tracking store of their own."""
-
-    folder: Path
-    environment: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def store(self) -> str:
-        return f"sqlite:///{self.folder / 'mlflow.db'}"
-
-    @property
-    def client(self) -> MlflowClient:
-        return MlflowClient(self.env()["MLFLOW_TRACKING_URI"])
-
-    def env(self) -> dict[str, str]:
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "SPAM_"))}
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        ours = {"MLFLOW_TRACKING_URI": self.store, "PYTHONPATH": str(ROOT), "PATH": path}
-        return {**kept, **ours, **self.environment}
-
-    def start(self, *arguments: str) -> "subprocess.Popen[str]":
-        return subprocess.Popen(
-            [sys.executable, "-m", "spam_mlflow", *arguments],
-            cwd=self.folder,
-            env=self.env(),
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-
-    def run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        return self.call(sys.executable, "-m", "spam_mlflow", *arguments)
-
-    def call(self, *command: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            command, cwd=self.folder, env=self.env(), text=True, capture_output=True, check=False
-        )
-
-    @contextlib.contextmanager
-    def environment_here(self) -> Iterator[None]:
-        """Give this process the variables that the project's own processes get."""
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in self.environment.items():
-                patch.setenv(name, value)
-            yield
-
-    def wait_for_epoch(self) -> None:
-        """Return when the newest run has logged an epoch, or after a minute."""
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            runs = self.runs()
-            if runs and "loss" in runs[0].data.metrics:
-                return
-            time.sleep(0.1)
-
-    def runs(self) -> list[Run]:
-        """All runs, the newest first."""
-        ids = [experiment.experiment_id for experiment in self.client.search_experiments()]
-        return list(self.client.search_runs(ids, order_by=["attributes.start_time DESC"]))
-
-    def last_run(self) -> Run:
-        return self.runs()[0]
+_KINDS = ("system", "integration", "unit")
+_ON_THE_STACK = {"stack", "rclone", "s3_server"}
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A finished main job on the sample, with the model it registered as version 1."""
-
-    project: Project
-    run: Run
-    output: str
-    errors: str
-
-    @property
-    def artifacts(self) -> Path:
-        return Path(self.project.client.download_artifacts(self.run.info.run_id, ""))
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put what takes long first, and what shares a server or a fixture on one worker."""
+    items.sort(key=_order)
+    for item in items:
+        group = _group(item)
+        if group is not None:
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Project:
-    return Project(tmp_path)
+def _order(item: pytest.Item) -> int:
+    kind = item.path.relative_to(Path(__file__).parent).parts[0]
+    return _KINDS.index(kind) if kind in _KINDS else len(_KINDS)
+
+
+def _group(item: pytest.Item) -> str | None:
+    """Return the name of the tests that must run in the same process, None for a test by itself."""
+    fixtures: dict[str, Sequence[pytest.FixtureDef[object]]]
+    fixtures = item._fixtureinfo.name2fixturedefs  # type: ignore[attr-defined]
+    if _ON_THE_STACK & set(fixtures):
+        return "stack"
+    scopes = {definitions[-1].scope for definitions in fixtures.values()}
+    shared = "module" in scopes or _KINDS[_order(item)] == "unit"
+    return str(item.path) if shared else None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def programs_are_found() -> Iterator[None]:
+    """Put this environment's programs on the path, whether it is activated or not."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+        yield
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    project = Project(tmp_path_factory.mktemp("trained"))
-    done = project.run("main", "data=sample")
-    assert done.returncode == 0, done.stderr
-    return Trained(project, project.last_run(), done.stdout, done.stderr)
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty tracking store: making one takes MLflow some seconds."""
+    from mlflow import MlflowClient
+    from support.project import STORE_FILE
+
+    def make(folder: Path) -> None:
+        with contextlib.chdir(folder):  # where MLflow makes a folder for artifacts
+            MlflowClient(f"sqlite:///{folder / STORE_FILE}").search_experiments()
+
+    return made_once(tmp_path_factory, "empty store", make) / STORE_FILE
+
+
+@pytest.fixture
+def bare_project(tmp_path: Path) -> "Project":
+    """The project in an empty folder."""
+    from support.project import Project
+
+    return Project(tmp_path)
+
+
+@pytest.fixture
+def project(bare_project: "Project", empty_store: Path) -> "Project":
+    """The project in a folder with an empty tracking store."""
+    shutil.copy(empty_store, bare_project.folder)
+    return bare_project
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> "Trained":
+    """A finished main job on the sample; every test reads the same one."""
+    from support.project import Project, Trained
+
+    def make(folder: Path) -> None:
+        done = Project(folder).execute("main", "data=sample")
+        assert done.returncode == 0, done.stderr
+        (folder / "output").write_text(done.stdout)
+        (folder / "errors").write_text(done.stderr)
+
+    folder = made_once(tmp_path_factory, "trained", make)
+    project = Project(folder)
+    output, errors = ((folder / name).read_text() for name in ("output", "errors"))
+    return Trained(project, project.last_run(), output, errors)
+
+
+@pytest.fixture
+def trained_project(trained: "Trained", tmp_path: Path) -> "Project":
+    """A project of the test's own with the finished main job in its store."""
+    return trained.copy(tmp_path)
 
 
 @pytest.fixture(scope="session")
@@ -124,22 +117,29 @@ def uci_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Stack]":
     """PostgreSQL, S3 and MLflow, as `python -m scripts.stack start` leaves them."""
+    from support.servers import running_stack
+
     with running_stack(tmp_path_factory.mktemp("stack")) as stack:
         yield stack
 
 
 @pytest.fixture(scope="session")
-def rclone(stack: Stack) -> S3Server:
+def rclone(stack: "Stack") -> "S3Server":
     """The stack's own S3 server, which checks keys and signatures."""
+    from support.servers import S3Server
+
     state = stack.state
     return S3Server("rclone", state.url("s3"), state.access_key, state.secret_key)
 
 
 @pytest.fixture(scope="session")
-def moto() -> Iterator[S3Server]:
+def moto() -> "Iterator[S3Server]":
     """A second S3 server, written by other people in another language."""
+    from moto.server import ThreadedMotoServer
+    from support.servers import S3Server
+
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server.start()
@@ -149,36 +149,7 @@ def moto() -> Iterator[S3Server]:
 
 
 @pytest.fixture(params=["rclone", "moto"])
-def s3_server(request: pytest.FixtureRequest) -> S3Server:
+def s3_server(request: pytest.FixtureRequest) -> "S3Server":
     """Each S3 server in turn."""
     server: S3Server = request.getfixturevalue(request.param)
     return server
-
-
-def serve(
-    command: Sequence[str], cwd: Path, env: Mapping[str, str], health: str
-) -> Iterator["subprocess.Popen[bytes]"]:
-    """Start a server in a process group of its own, wait until it answers, and end it after use."""
-    log = cwd / "server.log"
-    with log.open("wb") as stream:
-        server = subprocess.Popen(
-            command, cwd=cwd, env=env, stdout=stream, stderr=stream, start_new_session=True
-        )
-    try:
-        wait_for(health, server, log)
-        yield server
-    finally:
-        with contextlib.suppress(ProcessLookupError):  # a test may have ended it already
-            os.killpg(server.pid, signal.SIGTERM)
-        server.wait(30)
-
-
-def wait_for(url: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
-    deadline = time.monotonic() + SERVER_START_SECONDS
-    while time.monotonic() < deadline and server.poll() is None:
-        try:
-            if requests.get(url, timeout=5).ok:
-                return
-        except requests.ConnectionError:
-            time.sleep(0.2)
-    pytest.fail(f"{url} does not answer:\n{log.read_text()}")

@@ -1,4 +1,4 @@
-"""The table of messages that every source yields, and the check that every row passes through."""
+"""The table of messages that every data source yields, and the validation of its rows."""
 
 import dataclasses
 import functools
@@ -10,23 +10,22 @@ from pathlib import Path
 import pandas as pd
 
 from spam_mlflow.errors import UserError
-from spam_mlflow.text import duplicate_key
-
-LABELS = ("ham", "spam")
-"""Class names in the order of their class index: spam is the positive class, 1."""
+from spam_mlflow.scorer.labels import LABELS
+from spam_mlflow.scorer.normalization import duplicate_key
 
 COLUMNS = ("text", "label", "source", "group")
 
 
 @dataclass(frozen=True)
 class Messages:
-    """Labelled messages from one data source.
+    """Labeled messages from one data source.
 
-    frame: columns `text` (str), `label` ("ham" or "spam"), `source` (str) and `group`
-        (str; equal for messages that must never be split apart, "" where nothing is known).
-    name: the data source's name, such as "uci".
-    rejected: the rows left out, with a column `reason`.
-    fallback: True where the bundled sample stands in for data that could not be had.
+    Attributes:
+        frame: Columns `text` (str), `label` ("ham" or "spam"), `source` (str) and `group` (str:
+            equal for messages that must stay in the same part of a split, "" where unknown).
+        name: Name of the data source, such as "uci".
+        rejected: The rows that were left out, with a column `reason`.
+        fallback: Whether this is the bundled sample in place of data that was not available.
     """
 
     frame: pd.DataFrame
@@ -35,9 +34,13 @@ class Messages:
     fallback: bool = False
 
     def only(self, sources: Sequence[str]) -> "Messages":
-        """Return the messages of `sources` alone.
+        """Return the messages of some sources.
 
-        Raises UserError where one does not exist, naming those that do, and where a class is gone.
+        Args:
+            sources: Names from the column `source`.
+
+        Raises:
+            UserError: Where a source does not exist, or where one of the two classes is missing.
         """
         existing = sorted(self.frame["source"].unique())
         unknown = [source for source in sources if source not in existing]
@@ -53,31 +56,43 @@ class Messages:
 
     @functools.cached_property
     def digest(self) -> str:
-        """SHA-256 (hex) over label, source and text of every row, in order."""
+        """The SHA-256 (hex) over label, source and text of every row, in order."""
         return frame_digest(self.frame)
 
-    @property
-    def spam(self) -> pd.Series:
-        """1 for spam, 0 for ham; shape (rows,), int64."""
-        return (self.frame["label"] == "spam").astype("int64")
+
+def row_digest(frame: pd.DataFrame, columns: Sequence[str], end: str = "\x1e") -> str:
+    """Return the SHA-256 (hex) over some columns of every row of `frame`, in order.
+
+    Args:
+        frame: A table that has `columns`, all of them str.
+        columns: Names of the columns that count.
+        end: String that follows the last row.
+    """
+    rows = zip(*(frame[column] for column in columns), strict=True)
+    return hashlib.sha256(("\x1e".join(map("\x1f".join, rows)) + end).encode()).hexdigest()
 
 
 def frame_digest(frame: pd.DataFrame) -> str:
     """Return the SHA-256 (hex) over label, source and text of every row of `frame`, in order."""
-    digest = hashlib.sha256()
-    for row in zip(frame["label"], frame["source"], frame["text"], strict=True):
-        digest.update("\x1f".join(row).encode() + b"\x1e")
-    return digest.hexdigest()
+    return row_digest(frame, ("label", "source", "text"))
 
 
 def validated(rows: pd.DataFrame, name: str, fallback: bool = False) -> Messages:
-    """Sort `rows` into usable messages and rejected ones, each with its reason.
+    """Separate usable messages from rejected rows.
 
-    rows: columns `text` and `label`, optionally `source` and `group`; values of any type.
-    Rejected are: missing texts or labels, texts that are empty once stripped, labels other than
-    ham and spam, and texts that occur with both labels. Duplicates stay: the split drops them.
+    Rejected are rows whose text or label is missing, whose text is blank, whose label is neither
+    ham nor spam, or whose text occurs with both labels. Duplicates are kept: the split drops them.
 
-    Raises UserError where no row or only one class is left.
+    Args:
+        rows: Columns `text` and `label`, optionally `source` and `group`; values of any type.
+        name: Name of the data source; also the `source` of rows that have none.
+        fallback: Whether the rows stand in for data that was not available.
+
+    Returns:
+        The messages; `rejected` gives a reason for every row that was left out.
+
+    Raises:
+        UserError: Where a class has no usable row.
     """
     rows = rows.reset_index(drop=True)
     rows = rows.assign(source=rows.get("source", name), group=rows.get("group", ""))
@@ -94,7 +109,7 @@ def validated(rows: pd.DataFrame, name: str, fallback: bool = False) -> Messages
 
 
 def _reasons(rows: pd.DataFrame) -> pd.Series:
-    """Return why each row is rejected, "" for usable ones."""
+    """Return why each row is rejected, "" for usable rows; shape (rows,), str."""
     text, label = rows["text"], rows["label"]
     reason = pd.Series("", index=rows.index, dtype=object)
     reason[~label.isin(LABELS)] = "unknown label"
@@ -116,9 +131,14 @@ def _most_frequent(reason: pd.Series) -> str:
 
 
 def write_rejected(messages: Messages, path: Path) -> None:
-    """Write the rejected rows and their reasons to `path` as CSV.
+    """Write the rejected rows and their reasons as CSV.
 
-    Raises UserError where the file cannot be written.
+    Args:
+        messages: The messages whose `rejected` is written.
+        path: The file; folders that are missing are created.
+
+    Raises:
+        UserError: Where the file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

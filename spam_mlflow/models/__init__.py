@@ -1,20 +1,22 @@
-"""Model architectures behind one interface; built by Hydra from `conf/model/*.yaml`."""
+"""Model architectures behind one interface; Hydra instantiates them from `conf/model/*.yaml`."""
 
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from spam_mlflow.vectorizers import Vectorizer
+from spam_mlflow.scorer.vectorizers import Vectorizer
 
 if TYPE_CHECKING:
     import keras
 
 
 class Architecture(Protocol):
-    """What a model is: its inputs, its network, and how scores become probabilities.
+    """What a model is: its inputs, its network, and how its scores become probabilities.
 
-    folds: above 0, the model is cross-fitted: it learns from train and validation part together,
-        and gives every row a score from weights that never saw the row's fold.
+    Attributes:
+        name: Name of the model in run names and the model card.
+        batch_size: Messages per step, where the training settings give no other number.
+        learning_rate: Of the first step, likewise.
     """
 
     name: str
@@ -23,33 +25,63 @@ class Architecture(Protocol):
 
     @property
     def folds(self) -> int:
-        """Folds of the cross-fitting; 0 for none."""
+        """Number of folds of the cross-fitting, 0 for none.
+
+        A cross-fitted model is trained on train and validation part together, and gives every row
+        an out-of-fold score.
+        """
         ...
 
     def vectorizer(self) -> Vectorizer:
-        """Return the vectoriser, not yet fitted."""
+        """Return a new vectorizer, not yet fitted."""
         ...
 
     def build(self, vectorizer: Vectorizer, learning_rate: float, steps: int) -> "keras.Model":
-        """Return the network compiled for training with `targets`.
+        """Return the network, compiled for training with `targets`.
 
-        steps: optimiser steps in the whole training, for schedules. The network reports `loss`
-        and `accuracy`.
+        Args:
+            vectorizer: The fitted vectorizer whose output the network takes.
+            learning_rate: Learning rate of the first step.
+            steps: Optimizer steps in the whole training, for schedules.
+
+        Returns:
+            A network that reports `loss` and `accuracy`.
         """
         ...
 
     def targets(self, spam: np.ndarray, fold: np.ndarray) -> np.ndarray:
-        """Return what the network learns from rows of these labels (1: spam) and folds."""
+        """Return what the network is to predict for the training rows.
+
+        Args:
+            spam: 1 for spam, 0 for ham; shape (rows,), float32.
+            fold: Fold of each row; shape (rows,), int64.
+
+        Returns:
+            The targets; the rows are the first axis.
+        """
         ...
 
     def batches(
         self, inputs: Any, targets: np.ndarray, weights: np.ndarray, batch_size: int, seed: int
     ) -> dict[str, Any]:
-        """Return the arguments of Keras's `fit` that deal the rows to learn from in batches."""
+        """Return the arguments of Keras's `fit` that feed it the training rows in batches.
+
+        Args:
+            inputs: The training rows, as the vectorizer returns them.
+            targets: As the method `targets` returns them.
+            weights: Weight of each row in the loss; shape (rows,).
+            batch_size: Messages per step.
+            seed: Seed of the order of the rows.
+        """
         ...
 
     def validation(self, inputs: Any, spam: np.ndarray) -> dict[str, Any]:
-        """Return those that deal the rows of fold 0, to be validated with after each epoch."""
+        """Return the arguments of Keras's `fit` for the validation after each epoch.
+
+        Args:
+            inputs: The rows of fold 0, as the vectorizer returns them.
+            spam: 1 for spam, 0 for ham; shape (rows,), float32.
+        """
         ...
 
     def calibrated(
@@ -60,19 +92,29 @@ class Architecture(Protocol):
         spam: np.ndarray,
         fold: np.ndarray,
     ) -> tuple["keras.Model", np.ndarray]:
-        """Return the network that yields probabilities of shape (rows, 2): ham, spam.
+        """Calibrate the scores: on all rows of a cross-fitted model, else on the validation part.
 
-        inputs, spam, fold: all rows if the model is cross-fitted, else the validation part; to
-        calibrate the scores with. What `inputs` holds beyond the rows of `spam` is left out.
-        Returned second are the rows' spam probabilities from weights
-        that never saw their fold, shape (rows,).
+        Args:
+            network: The trained network.
+            vectorizer: The fitted vectorizer.
+            inputs: The rows, as the vectorizer returns them; more rows may follow and are ignored.
+            spam: 1 for spam, 0 for ham; shape (rows,), float32.
+            fold: Fold of each row; shape (rows,), int64.
+
+        Returns:
+            The network from inputs to probabilities of ham and spam, shape (rows, 2), and the
+            rows' out-of-fold spam probabilities, shape (rows,).
         """
         ...
 
     def linear_weights(self, network: "keras.Model") -> dict[str, np.ndarray] | None:
-        """Return the calibrated network's weights if it is linear in its input, else None.
+        """Return the weights of a network that is linear in its input, to serve without TensorFlow.
 
-        With `coefficients` of shape (width,) and `intercept` of shape (), the spam probability is
-        sigmoid(row · coefficients + intercept): enough to serve it without TensorFlow.
+        Args:
+            network: The calibrated network.
+
+        Returns:
+            `coefficients`, shape (features,), and `intercept`, shape (), float64: the spam
+            probability is sigmoid(row · coefficients + intercept). None for any other network.
         """
         ...

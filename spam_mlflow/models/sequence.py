@@ -1,42 +1,67 @@
-"""Neural networks over sequences of words: what they share, and two to compare the default with."""
+"""Neural networks over sequences of words, to compare the default model with."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
-from spam_mlflow import batches, keras_backend
-from spam_mlflow.vectorizers import Vectorizer
-from spam_mlflow.vectorizers.sequence import SequenceVectorizer
+from spam_mlflow.config.schema import CONFIG, Positive, PositiveCount
+from spam_mlflow.models import input_pipelines
+from spam_mlflow.scorer import keras_backend
+from spam_mlflow.scorer.vectorizers import Vectorizer
+from spam_mlflow.scorer.vectorizers.sequence import SequenceVectorizer
 
 if TYPE_CHECKING:
     import keras
 
+Dropped = Annotated[float, Field(ge=0, lt=1)]
+"""Fraction of the values that are dropped in training."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, config=CONFIG)
 class SequenceNetwork:
-    """From word numbers to probabilities of ham and spam; subclasses say through which layers.
+    """A network from word numbers to probabilities; subclasses define the layers between.
 
-    max_words: vocabulary, padding included.
-    max_sequence: words per text.
-    embedding: dimensions of a word's vector.
+    Attributes:
+        name: Name of the model in run names and the model card.
+        max_words: Size of the vocabulary, padding included.
+        max_sequence: Words per text.
+        embedding: Dimensions of a word's vector.
+        dropout: Fraction of the values dropped in training, 0 to 1.
+        batch_size: Messages per step.
+        learning_rate: Learning rate of Adam.
+        folds: 0, since these networks are not cross-fitted.
+        by_length: Whether batches hold texts of similar length instead of texts that are all padded
+            to `max_sequence`.
     """
 
     name: str
-    max_words: int
-    max_sequence: int
-    embedding: int
-    batch_size: int
-    learning_rate: float
+    max_words: Annotated[int, Field(ge=2)]
+    max_sequence: PositiveCount
+    embedding: PositiveCount
+    dropout: Dropped
+    batch_size: PositiveCount
+    learning_rate: Positive
     folds: ClassVar[int] = 0
     by_length: ClassVar[bool] = True
 
     def vectorizer(self) -> SequenceVectorizer:
-        """Return a sequence vectoriser, not yet fitted."""
+        """Return a new sequence vectorizer, not yet fitted."""
         return SequenceVectorizer(self.max_words, self.max_sequence)
 
     def build(self, vectorizer: Vectorizer, learning_rate: float, steps: int) -> "keras.Model":
-        """Return a network from (rows, words) integers to probabilities of shape (rows, 2)."""
+        """Return the network, compiled for training with `targets`.
+
+        Args:
+            vectorizer: Not used; the settings give the shape of its output.
+            learning_rate: Learning rate of Adam.
+            steps: Not used; the learning rate is constant.
+
+        Returns:
+            A network from word numbers of shape (rows, words), int32, to probabilities of ham and
+            spam, shape (rows, 2).
+        """
         keras = keras_backend.load()
         length = None if self.by_length else self.max_sequence
         network = keras.Sequential(
@@ -55,22 +80,47 @@ class SequenceNetwork:
         return network
 
     def hidden(self, layers: Any) -> list[Any]:
-        """Return the layers from word numbers to one vector per text; `layers` is keras.layers."""
+        """Return the layers from word numbers to one vector per text.
+
+        Args:
+            layers: The module `keras.layers`, which is slow to import.
+        """
         raise NotImplementedError
 
     def targets(self, spam: np.ndarray, fold: np.ndarray) -> np.ndarray:
-        """Return the class index of each row, shape (rows, 1)."""
+        """Return the class index of each row.
+
+        Args:
+            spam: 1 for spam, 0 for ham; shape (rows,), float32.
+            fold: Not used.
+
+        Returns:
+            `spam` as a column; shape (rows, 1), float32.
+        """
         return spam[:, None]
 
     def batches(
         self, inputs: Any, targets: np.ndarray, weights: np.ndarray, batch_size: int, seed: int
     ) -> dict[str, Any]:
-        """Return batches of texts of like length, or of whole padded rows."""
-        deal = batches.by_length if self.by_length else batches.whole
-        return deal(inputs, targets, weights, batch_size)
+        """Return the arguments of Keras's `fit` that feed it the training rows in batches.
+
+        Args:
+            inputs: Word numbers, shape (rows, words), int32; 0 is padding.
+            targets: Shape (rows, 1).
+            weights: Weight of each row in the loss; shape (rows,).
+            batch_size: Messages per step.
+            seed: Not used; the global random seed determines the order.
+        """
+        batch = input_pipelines.bucket_by_length if self.by_length else input_pipelines.from_arrays
+        return batch(inputs, targets, weights, batch_size)
 
     def validation(self, inputs: Any, spam: np.ndarray) -> dict[str, Any]:
-        """Return whole padded rows, many at once."""
+        """Return the arguments of Keras's `fit` for the validation after each epoch.
+
+        Args:
+            inputs: Word numbers of the validation part, shape (rows, words), int32.
+            spam: 1 for spam, 0 for ham; shape (rows,), float32.
+        """
         return {"validation_data": (inputs, spam[:, None]), "validation_batch_size": 1024}
 
     def calibrated(
@@ -81,7 +131,18 @@ class SequenceNetwork:
         spam: np.ndarray,
         fold: np.ndarray,
     ) -> tuple["keras.Model", np.ndarray]:
-        """Return `network` as it is and its scores: softmax probabilities are not recalibrated."""
+        """Return the network unchanged, since its softmax probabilities are not recalibrated.
+
+        Args:
+            network: The trained network.
+            vectorizer: Not used.
+            inputs: Word numbers of the validation part, shape (rows, words), int32.
+            spam: Not used.
+            fold: Not used.
+
+        Returns:
+            The network, and the rows' spam probabilities, shape (rows,), float32.
+        """
         return network, network.predict(inputs, batch_size=1024, verbose=0)[:, 1]
 
     def linear_weights(self, network: "keras.Model") -> None:
@@ -89,20 +150,24 @@ class SequenceNetwork:
         return
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=CONFIG)
 class Cnn(SequenceNetwork):
     """Convolution over words, then the maximum of each filter over the text (Kim 2014).
 
-    filters, width: number of filters, and words that each spans.
-    dropout: share of the values dropped in training, 0 to 1.
+    Attributes:
+        filters: Number of filters.
+        width: Words that each filter spans.
     """
 
-    filters: int
-    width: int
-    dropout: float
+    filters: PositiveCount
+    width: PositiveCount
 
     def hidden(self, layers: Any) -> list[Any]:
-        """Return embedding, convolution and maximum."""
+        """Return embedding, convolution and maximum.
+
+        Args:
+            layers: The module `keras.layers`.
+        """
         return [
             layers.Embedding(self.max_words, self.embedding),
             layers.SpatialDropout1D(self.dropout),
@@ -112,19 +177,22 @@ class Cnn(SequenceNetwork):
         ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=CONFIG)
 class BiLstm(SequenceNetwork):
-    """One LSTM in each direction; padding is masked.
+    """A bidirectional LSTM; padding is masked.
 
-    units: dimensions of the state in each direction.
-    dropout: share of the values dropped in training, 0 to 1.
+    Attributes:
+        units: Dimensions of the state in each direction.
     """
 
-    units: int
-    dropout: float
+    units: PositiveCount
 
     def hidden(self, layers: Any) -> list[Any]:
-        """Return embedding and both LSTMs."""
+        """Return embedding and both LSTMs.
+
+        Args:
+            layers: The module `keras.layers`.
+        """
         return [
             layers.Embedding(self.max_words, self.embedding, mask_zero=True),
             layers.SpatialDropout1D(self.dropout),

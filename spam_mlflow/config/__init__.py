@@ -1,0 +1,1 @@
+"""Configuration: composed by Hydra from `conf/`, checked whole against pydantic types."""

@@ -1,0 +1,69 @@
+"""Data augmentation: obfuscated and padded copies of training texts, for robustness."""
+
+import random
+from collections.abc import Sequence
+
+import pandas as pd
+
+from spam_mlflow.data import attacks
+
+# Only attacks that the normalizer cannot undo altogether: the others would give exact duplicates.
+_ATTACKS = (
+    (attacks.leet, 0.5),
+    (attacks.run_together, 1.0),
+    (attacks.typos, 0.3),
+    (attacks.typos, 0.5),
+    (attacks.mixed_case, 1.0),
+    (attacks.upper, 1.0),
+    (attacks.lower, 1.0),
+)
+_PADDING = (5, 10, 20, 30)  # words that are appended
+
+
+def copies(
+    train: pd.DataFrame,
+    obfuscated_fraction: float,
+    padded_fraction: float,
+    max_augmented: int,
+    seed: int,
+) -> pd.DataFrame:
+    """Return altered copies of training rows.
+
+    Args:
+        train: Training rows, with the columns `text`, `label` and `fold`.
+        obfuscated_fraction: Fraction of the rows that get an obfuscated copy, 0 to 1.
+        padded_fraction: Fraction of the rows that get a copy padded with words of ham messages,
+            0 to 1. The words come from the row's own fold, so that none leaks into other folds.
+        max_augmented: Approximate number of copies from which on both fractions are reduced.
+        seed: Seed of the random choices.
+
+    Returns:
+        The copies, with the columns of `train`; the index gives the row that each is a copy of.
+    """
+    wanted = len(train) * (obfuscated_fraction + padded_fraction)
+    if wanted > max_augmented:
+        obfuscated_fraction = obfuscated_fraction * max_augmented / wanted
+        padded_fraction = padded_fraction * max_augmented / wanted
+    rng = random.Random(seed)  # noqa: S311 - not used for cryptography
+    ham = train[train["label"] == "ham"]
+    ham_words = {fold: " ".join(texts).split() for fold, texts in ham.groupby("fold")["text"]}
+    index, texts = [], []
+    for row, text, fold in zip(train.index, train["text"], train["fold"], strict=True):
+        words = ham_words.get(fold, [])
+        for copy in _altered(text, obfuscated_fraction, padded_fraction, words, rng):
+            index.append(row)
+            texts.append(copy)
+    return train.loc[index].assign(text=texts)
+
+
+def _altered(
+    text: str, obfuscated: float, padded: float, ham_words: Sequence[str], rng: random.Random
+) -> list[str]:
+    """Return no, one or two altered copies of `text`."""
+    altered = []
+    if rng.random() < obfuscated:
+        attack, share = rng.choice(_ATTACKS)
+        altered.append(attack(text, rng, share))
+    if rng.random() < padded and ham_words:
+        altered.append(attacks.pad(text, rng, ham_words, rng.choice(_PADDING)))
+    return altered

@@ -1,0 +1,322 @@
+"""Splitting messages into train, validation and test part without leaks.
+
+Duplicates (by `duplicate_key`) are dropped, near-duplicates (by Jaccard similarity of character
+5-grams) are grouped, and whole groups are assigned to the parts, stratified by label and source.
+"""
+
+import dataclasses
+import functools
+import warnings
+from collections.abc import Iterator
+from typing import Annotated, Protocol
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from spam_mlflow.config.schema import CONFIG, PositiveCount, Seed
+from spam_mlflow.data.messages import Messages, row_digest
+from spam_mlflow.data.near_duplicates import deduplicated
+from spam_mlflow.errors import UserError
+from spam_mlflow.scorer.labels import LABELS
+
+PARTS = ("train", "validation", "test")
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+"""Fraction of the groups or rows that a part gets."""
+Similarity = Annotated[float, Field(gt=0, le=1)]
+"""Jaccard similarity from which two texts share a group."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Messages, each assigned to a part.
+
+    Attributes:
+        frame: The columns of `Messages.frame`, with `group` as int, plus `part` ("train",
+            "validation" or "test").
+        name: Name of the kind of split, such as "grouped".
+        leaky: Whether copies of a text may be in several parts.
+        duplicates: Number of rows that were dropped because a copy of their text was kept.
+    """
+
+    frame: pd.DataFrame
+    name: str
+    leaky: bool
+    duplicates: int
+
+    def part(self, name: str) -> pd.DataFrame:
+        """Return the rows of one of `PARTS`, renumbered from 0."""
+        return self.frame[self.frame["part"] == name].reset_index(drop=True)
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """The SHA-256 (hex) over part, label and text of every row, in order."""
+        return row_digest(self.frame, ("part", "label", "text"), end="")
+
+
+class Splitter(Protocol):
+    """A way to split messages; Hydra instantiates it from `conf/split/*.yaml`."""
+
+    def split(self, messages: Messages) -> Split:
+        """Assign messages to the three parts.
+
+        Args:
+            messages: The messages to split.
+
+        Raises:
+            UserError: Where there are too few messages for three parts with both classes.
+        """
+        ...
+
+
+@dataclass(frozen=True, config=CONFIG)
+class GroupedSplitter:
+    """The leak-free split: duplicates dropped, near-duplicates kept together, stratified.
+
+    Attributes:
+        test: Fraction of the groups that become the test part, between 0 and 1.
+        validation: Fraction of the groups that become the validation part, between 0 and 1.
+        jaccard: Similarity from which two texts share a group, above 0 to 1.
+        seed: Seed of the shuffle.
+    """
+
+    test: Fraction
+    validation: Fraction
+    jaccard: Similarity
+    seed: Seed
+
+    def __post_init__(self) -> None:
+        """Check that something is left to train on.
+
+        Raises:
+            UserError: Where it is not.
+        """
+        if self.test + self.validation >= 1:
+            raise UserError(
+                f"split.test={self.test} and split.validation={self.validation} must leave a "
+                "fraction for training"
+            )
+
+    def split(self, messages: Messages) -> Split:
+        """Assign whole groups to the three parts.
+
+        Args:
+            messages: The messages to split.
+
+        Raises:
+            UserError: Where there are too few messages for three parts with both classes.
+        """
+        frame = deduplicated(messages.frame, self.jaccard)
+        strata = _strata(frame)
+        remaining, test = _split_groups(strata, self.test, self.seed)
+        _, validation = _split_groups(remaining, self.validation / (1 - self.test), self.seed)
+        part = pd.Series("train", index=strata.index)
+        part[validation.index], part[test.index] = "validation", "test"
+        frame = frame.assign(part=frame["group"].map(part))
+        _require_both_classes(frame)
+        duplicates = len(messages.frame) - len(frame)
+        return Split(frame, name="grouped", leaky=False, duplicates=duplicates)
+
+
+@dataclass(frozen=True, config=CONFIG)
+class CrossSourceSplitter:
+    """A split that trains on all sources but one, and tests on that one.
+
+    Attributes:
+        held_out: The source that becomes the test part, such as "uci_youtube".
+        validation: Fraction of the other groups that become the validation part, between 0 and 1.
+        jaccard: Similarity from which two texts share a group, above 0 to 1.
+        seed: Seed of the shuffle.
+    """
+
+    held_out: str
+    validation: Fraction
+    jaccard: Similarity
+    seed: Seed
+
+    def split(self, messages: Messages) -> Split:
+        """Assign one source to the test part, and the groups of the others to the other parts.
+
+        Messages of the other sources that share a group with a test message are dropped.
+
+        Args:
+            messages: The messages to split.
+
+        Raises:
+            UserError: Where there is no such source, or no other one, and where there are too few
+                messages for three parts with both classes.
+        """
+        existing = sorted(messages.frame["source"].unique())
+        if self.held_out not in existing or len(existing) < 2:
+            raise UserError(
+                f"split.held_out={self.held_out!r} must be one of several sources; "
+                f"{messages.name} has {', '.join(existing)}"
+            )
+        frame = deduplicated(messages.frame, self.jaccard)
+        test = frame["source"] == self.held_out
+        frame = frame[test | ~frame["group"].isin(frame.loc[test, "group"])].reset_index(drop=True)
+        test = frame["source"] == self.held_out
+        _, validation = _split_groups(_strata(frame[~test]), self.validation, self.seed)
+        part = pd.Series("train", index=frame.index)
+        part[frame["group"].isin(validation.index)] = "validation"
+        part[test] = "test"
+        frame = frame.assign(part=part)
+        _require_both_classes(frame)
+        duplicates = len(messages.frame) - len(frame)
+        return Split(frame, name="cross_source", leaky=False, duplicates=duplicates)
+
+
+@dataclass(frozen=True, config=CONFIG)
+class OverfitSplitter:
+    """A leaky split for debugging: the same few messages in all three parts.
+
+    Attributes:
+        messages: Number of messages of each class.
+        seed: Seed of the choice.
+    """
+
+    messages: PositiveCount
+    seed: Seed
+
+    def split(self, messages: Messages) -> Split:
+        """Assign the same messages to all three parts.
+
+        Args:
+            messages: The messages to choose from.
+
+        Raises:
+            UserError: Where a class has too few messages.
+        """
+        fewest = int(messages.frame["label"].value_counts().min())
+        if not 0 < self.messages <= fewest:
+            raise UserError(
+                f"split.messages={self.messages} must be between 1 and {fewest}, the number of "
+                "messages of the rarer class"
+            )
+        few = messages.frame.groupby("label").sample(self.messages, random_state=self.seed)
+        frame = pd.concat([few.assign(part=part) for part in PARTS], ignore_index=True)
+        frame["group"] = frame.groupby("text", sort=False).ngroup()
+        return Split(frame, name="overfit", leaky=True, duplicates=0)
+
+
+@dataclass(frozen=True, config=CONFIG)
+class TutorialSplitter:
+    """The tutorial's leaky split: raw rows at random, duplicates included.
+
+    The test part is the validation part, too, as in the tutorial.
+
+    Attributes:
+        test: Fraction of the rows that become the test part, between 0 and 1.
+        seed: Seed of the shuffle.
+    """
+
+    test: Fraction
+    seed: Seed
+
+    def split(self, messages: Messages) -> Split:
+        """Assign rows to train and test part; the test rows come again as the validation part.
+
+        Args:
+            messages: The messages to split.
+        """
+        from sklearn.model_selection import train_test_split
+
+        train, test = train_test_split(
+            messages.frame, test_size=self.test, random_state=self.seed, shuffle=True
+        )
+        parts = [
+            train.assign(part="train"),
+            test.assign(part="validation"),
+            test.assign(part="test"),
+        ]
+        frame = pd.concat(parts, ignore_index=True)
+        return Split(frame.assign(group=frame.index), name="tutorial", leaky=True, duplicates=0)
+
+
+def cross_validation(
+    frame: pd.DataFrame, folds: int, validation: float, seed: int
+) -> Iterator[Split]:
+    """Yield the splits of a leak-free, stratified cross-validation.
+
+    Args:
+        frame: Messages, as `deduplicated` returns them.
+        folds: Number of folds.
+        validation: Fraction of the groups outside the test fold that become the validation part.
+        seed: Seed of the shuffle.
+
+    Yields:
+        One split for each fold, in which that fold is the test part; groups stay together.
+    """
+    fold = assign_folds(frame, folds, seed)
+    for number in range(folds):
+        remaining = _strata(frame[fold != number])
+        _, validation_groups = _split_groups(remaining, validation, seed)
+        part = pd.Series("train", index=frame.index)
+        part[frame["group"].isin(validation_groups.index)] = "validation"
+        part[fold == number] = "test"
+        yield Split(frame.assign(part=part), name=f"fold {number}", leaky=False, duplicates=0)
+
+
+def assign_folds(frame: pd.DataFrame, folds: int, seed: int) -> np.ndarray:
+    """Assign rows to folds of about equal size: groups together, stratified by label and source.
+
+    Args:
+        frame: Columns `group` (int), `label` and `source`.
+        folds: Number of folds.
+        seed: Seed of the shuffle.
+
+    Returns:
+        The fold of each row, from 0; shape (rows,), int64.
+    """
+    from sklearn.model_selection import StratifiedKFold
+
+    strata = _strata(frame)
+    fold = pd.Series(0, index=strata.index)
+    if folds > 1:
+        splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
+        with warnings.catch_warnings():  # strata may be smaller than the number of folds
+            warnings.simplefilter("ignore", UserWarning)
+            for number, (_, chosen) in enumerate(splitter.split(strata, strata)):
+                fold.iloc[chosen] = number
+    return frame["group"].map(fold).to_numpy()
+
+
+def _strata(frame: pd.DataFrame) -> pd.Series:
+    """Return the stratum of each group: label and source of its first row.
+
+    Combinations that are too rare to be stratified are pooled by label.
+    """
+    first = frame.groupby("group")[["label", "source"]].first()
+    strata = first["label"] + "/" + first["source"]
+    rare = strata.map(strata.value_counts()) < 10
+    return strata.where(~rare, first["label"])
+
+
+def _split_groups(strata: pd.Series, share: float, seed: int) -> tuple[pd.Series, pd.Series]:
+    """Split the groups (index of `strata`) in two, stratified; the second gets `share` of them."""
+    from sklearn.model_selection import train_test_split
+
+    try:
+        first, second = train_test_split(
+            strata, test_size=share, random_state=seed, stratify=strata
+        )
+    except ValueError as error:
+        counts = strata.str.split("/").str[0].value_counts().to_dict()
+        raise UserError(
+            f"too few messages to split: {counts} groups of distinct texts are left to take "
+            f"{share:.0%} from ({error}); add data or change split.test and split.validation"
+        ) from error
+    return first, second
+
+
+def _require_both_classes(frame: pd.DataFrame) -> None:
+    for part in PARTS:
+        counts = frame.loc[frame["part"] == part, "label"].value_counts()
+        missing = [label for label in LABELS if label not in counts]
+        if missing:
+            raise UserError(
+                f"too few messages to split: the {part} part has no {' and no '.join(missing)}; "
+                "add data or change split.test and split.validation"
+            )

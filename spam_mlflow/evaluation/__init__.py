@@ -1,0 +1,1 @@
+"""Evaluation of predictions: metrics, plots, reports and behavioral tests."""

@@ -1,0 +1,319 @@
+"""Comparing runs by their predictions for the same messages."""
+
+import functools
+import itertools
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+
+from spam_mlflow.config.paths import PROGRAM
+from spam_mlflow.data.messages import row_digest
+from spam_mlflow.errors import UserError
+from spam_mlflow.evaluation import bootstrap, slices
+from spam_mlflow.scorer.labels import is_spam
+from spam_mlflow.tracking.run_folder import PREDICTIONS_FILE
+
+_COLUMNS = ("text", "label", "source", "spam_probability", "predicted")
+_MAX_RUNS = 5000  # that are searched
+_ID_SHOWN = 8  # characters
+_NAME_SHOWN = 60  # characters
+_SMALLEST_SLICE = 20  # messages
+METRICS = {
+    "F1": bootstrap.f1,
+    "MCC": bootstrap.mcc,
+    "precision": bootstrap.precision,
+    "recall": bootstrap.recall,
+    "ham FPR": bootstrap.ham_fpr,
+}
+"""Metrics that are shown with intervals, by their name in reports."""
+
+
+def find_runs(client: MlflowClient, experiment: str, filter_string: str) -> list[Run]:
+    """Return the runs of an experiment that match a filter.
+
+    Args:
+        client: Client of the tracking store.
+        experiment: Name of the experiment.
+        filter_string: Filter in MLflow's search syntax, "" for all runs.
+
+    Raises:
+        UserError: Where the experiment does not exist or the filter is malformed.
+    """
+    found = client.get_experiment_by_name(experiment)
+    if found is None:
+        existing = ", ".join(sorted(entry.name for entry in client.search_experiments()))
+        raise UserError(f"experiment_name={experiment!r} does not exist; existing: {existing}")
+    try:
+        return list(client.search_runs([found.experiment_id], filter_string, max_results=_MAX_RUNS))
+    except MlflowException as error:
+        raise UserError(f"filter={filter_string!r}: {str(error).splitlines()[0]}") from error
+
+
+def ranked(runs: Sequence[Run], metric: str) -> list[Run]:
+    """Return the runs sorted by `metric`, the largest first; runs without it, or with NaN, last."""
+
+    def key(run: Run) -> float:
+        value = run.data.metrics.get(metric, np.nan)
+        return np.inf if np.isnan(value) else -value
+
+    return sorted(runs, key=key)
+
+
+def table_rows(runs: Sequence[Run], columns: Sequence[str]) -> list[list[str]]:
+    """Return the rows of a table: id, start (UTC), status, name and metrics of each run.
+
+    Args:
+        runs: The runs, in order.
+        columns: Names of the metrics.
+    """
+    return [
+        [
+            run.info.run_id[:_ID_SHOWN],
+            datetime.fromtimestamp(run.info.start_time / 1000, UTC).strftime("%Y-%m-%d %H:%M"),
+            run.info.status.lower(),
+            textwrap.shorten(str(run.info.run_name or ""), _NAME_SHOWN, placeholder=" …"),
+            *(_formatted(run.data.metrics.get(column)) for column in columns),
+        ]
+        for run in runs
+    ]
+
+
+def _formatted(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+def choose(runs: Sequence[Run], wanted: str) -> Run:
+    """Return the one run that the user names.
+
+    Args:
+        runs: The runs to choose from.
+        wanted: First characters of its id, or its name.
+
+    Raises:
+        UserError: Where no run or more than one run fits.
+    """
+    found = [run for run in runs if run.info.run_id.startswith(wanted)] or [
+        run for run in runs if run.info.run_name == wanted
+    ]
+    if len(found) != 1:
+        many = ", ".join(run.info.run_id[:_ID_SHOWN] for run in found)
+        problem = f"fits several runs ({many})" if found else "fits no run of the experiment"
+        raise UserError(f"runs: {wanted!r} {problem}; give an id from the table")
+    return found[0]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A run and its predictions.
+
+    Attributes:
+        name: Short name of the run, unique among the runs that are compared.
+        run: The run.
+        table: Columns `text`, `label`, `source`, `group`, `spam_probability` and `predicted`; one
+            row per message.
+    """
+
+    name: str
+    run: Run
+    table: pd.DataFrame
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """The SHA-256 (hex) over label and text of every message, in order."""
+        return row_digest(self.table, ("label", "text"))
+
+    @functools.cached_property
+    def intervals(self) -> list[tuple[float, float, float]]:
+        """Each of `METRICS` with the lower and upper bound of its 95 % interval."""
+        (counts,) = bootstrap.resampled(self.groups, self.spam, self.predicted)
+        return [bootstrap.interval(metric, counts) for metric in METRICS.values()]
+
+    @property
+    def spam(self) -> np.ndarray:
+        """Whether each message is spam, shape (rows,), bool."""
+        return is_spam(self.table["label"])
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """Whether the run predicts each message as spam, shape (rows,), bool."""
+        return is_spam(self.table["predicted"])
+
+    @property
+    def groups(self) -> np.ndarray:
+        """Group of near-duplicates of each message, shape (rows,)."""
+        return self.table["group"].to_numpy()
+
+
+def load(run: Run, name: str, folder: Path) -> Scored:
+    """Download and read the predictions of a run.
+
+    Args:
+        run: The run.
+        name: Its name in the report.
+        folder: Folder for the download.
+
+    Raises:
+        UserError: Where the run has logged no predictions, or not all columns of them.
+    """
+    run_id = run.info.run_id
+    try:
+        file = mlflow.artifacts.download_artifacts(
+            run_id=run_id, artifact_path=PREDICTIONS_FILE, dst_path=str(folder / run_id)
+        )
+        table = pd.read_csv(file, keep_default_na=False)
+    except (MlflowException, OSError, ValueError) as error:
+        raise UserError(
+            f"{name} is {run.info.status.lower()} and has no {PREDICTIONS_FILE}; for a logged "
+            f"model, `{PROGRAM} evaluate` makes one"
+        ) from error
+    missing = [column for column in _COLUMNS if column not in table]
+    if missing:
+        raise UserError(f"{name}: its {PREDICTIONS_FILE} lacks {', '.join(missing)}")
+    if "group" not in table or (table["group"] == "").any():
+        table["group"] = np.arange(len(table))  # near-duplicates are unknown
+    table["text"] = table["text"].astype(str)
+    return Scored(name, run, table)
+
+
+def unique_names(runs: Sequence[Run]) -> list[str]:
+    """Return a unique name for each run: its own, with its id where other runs have the same."""
+    own = [str(run.info.run_name or run.info.run_id[:_ID_SHOWN]) for run in runs]
+    return [
+        name if own.count(name) == 1 else f"{name} ({run.info.run_id[:_ID_SHOWN]})"
+        for name, run in zip(own, runs, strict=True)
+    ]
+
+
+def by_holdout(scored: Sequence[Scored]) -> list[list[Scored]]:
+    """Return the runs in groups that were scored on the same messages."""
+    holdouts: dict[str, list[Scored]] = {}
+    for entry in scored:
+        holdouts.setdefault(entry.digest, []).append(entry)
+    return list(holdouts.values())
+
+
+def formatted_intervals(scored: Scored) -> list[str]:
+    """Return each of `METRICS` with the bounds of its 95 % interval, as text for a table."""
+    return [
+        "not defined" if np.isnan(value) else f"{value:.4f} ({low:.4f} to {high:.4f})"
+        for value, low, high in scored.intervals
+    ]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The difference between two runs' values of a metric, with its 95 % interval.
+
+    Attributes:
+        ours: Name of the first run.
+        theirs: Name of the second run.
+        metric: Name of the metric, a key of `METRICS`.
+        value: Metric of the first run minus that of the second.
+        low: Lower bound of the interval.
+        high: Upper bound of the interval.
+    """
+
+    ours: str
+    theirs: str
+    metric: str
+    value: float
+    low: float
+    high: float
+
+    @property
+    def verdict(self) -> str:
+        """What the interval says of `value`: larger, smaller, or no significant difference."""
+        if self.low > 0:
+            return "larger"
+        return "smaller" if self.high < 0 else "no significant difference"
+
+    @property
+    def significant(self) -> bool:
+        """Whether the interval leaves out 0."""
+        return not self.low <= 0 <= self.high
+
+
+def mismatch_message(ours: Scored, theirs: Scored) -> str:
+    """Return the message that two runs with different holdouts are not compared."""
+    return (
+        f"{ours.name} and {theirs.name} were scored on different messages (digests "
+        f"{ours.digest[:12]} and {theirs.digest[:12]}), so their metrics cannot be compared; "
+        "evaluate both on the same data"
+    )
+
+
+def difference(ours: Scored, theirs: Scored, metric: str) -> Difference:
+    """Return the difference between two runs' values of a metric, by a paired bootstrap.
+
+    Args:
+        ours: The first run.
+        theirs: The second run, whose metric is subtracted.
+        metric: Name of the metric, a key of `METRICS`.
+
+    Raises:
+        UserError: Where the runs were not scored on the same messages.
+    """
+    if ours.digest != theirs.digest:
+        raise UserError(mismatch_message(ours, theirs))
+    bounds = bootstrap.paired_difference(
+        METRICS[metric], ours.groups, ours.spam, ours.predicted, theirs.predicted
+    )
+    return Difference(ours.name, theirs.name, metric, *bounds)
+
+
+def differences(same: Sequence[Scored]) -> list[Difference]:
+    """Return the differences in F1 and ham false-positive rate between all pairs of runs.
+
+    Args:
+        same: Runs with the same holdout; of each pair, the earlier one is subtracted.
+    """
+    return [
+        difference(later, earlier, metric)
+        for earlier, later in itertools.combinations(same, 2)
+        for metric in ("F1", "ham FPR")
+    ]
+
+
+def disagreements(same: Sequence[Scored]) -> pd.DataFrame:
+    """Return the messages that the runs label differently, the largest gap in scores first.
+
+    Args:
+        same: Runs with the same holdout.
+
+    Returns:
+        Columns `text`, `label`, and each run's spam probability by the run's name.
+    """
+    first = same[0].table
+    predicted = np.stack([entry.predicted for entry in same])
+    scores = {entry.name: entry.table["spam_probability"].to_numpy() for entry in same}
+    table = first[["text", "label"]].assign(**scores)
+    gap = np.ptp(np.stack(list(scores.values())), axis=0)
+    differ = predicted.any(axis=0) & ~predicted.all(axis=0)
+    order = np.flatnonzero(differ)[np.argsort(-gap[differ], kind="stable")]
+    return table.iloc[order].reset_index(drop=True)
+
+
+def by_slice(same: Sequence[Scored]) -> list[tuple[str, int, dict[str, float]]]:
+    """Return the runs' accuracy on each slice that is large enough.
+
+    Args:
+        same: Runs with the same holdout.
+
+    Returns:
+        For each slice: its name, its number of messages, and each run's accuracy by the run's name.
+    """
+    rows = []
+    for name, inside in slices.masks(same[0].table):
+        if inside.sum() >= _SMALLEST_SLICE:
+            accuracy = {s.name: float((s.predicted == s.spam)[inside].mean()) for s in same}
+            rows.append((name, int(inside.sum()), accuracy))
+    return rows

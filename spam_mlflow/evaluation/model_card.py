@@ -1,0 +1,87 @@
+"""The model card: what a model is, what it was trained on, and what it must not be used for.
+
+Sections follow Mitchell et al. 2019, "Model Cards for Model Reporting".
+"""
+
+from collections.abc import Mapping
+
+from spam_mlflow.data.messages import Messages
+from spam_mlflow.data.splitters import Split
+from spam_mlflow.evaluation.artifacts import metrics_table
+from spam_mlflow.evaluation.tables import markdown
+from spam_mlflow.scorer.classifier import Metadata
+
+_TEMPLATE = """# Spam classifier `{architecture}`
+
+Labels short English texts (SMS, comments) as ham or spam, with a probability.
+
+## Use
+Input: one text. Output: `label`, `spam_probability`, `ham_probability`. A text is labeled spam
+from a probability of {threshold:.4f}{choice}.
+
+## Data
+{data}
+
+{counts}
+
+## Metrics on the test part
+{warning}The test part was scored once, after every choice was made on other messages.
+
+{metrics}
+
+## Limits
+English only; messages of the years 2004 to 2014 where the UCI collections were used. Labels are the
+collections' own, errors included. A spammer who knows the model can get past it. Do not delete
+messages because of its prediction alone: keep what it labels as spam where people can look.
+"""
+
+
+def write(
+    metadata: Metadata,
+    messages: Messages,
+    split: Split,
+    metrics: Mapping[str, float],
+    ham_fpr: float | None,
+) -> str:
+    """Return the model card as Markdown.
+
+    Args:
+        metadata: The model's metadata.
+        messages: The messages, of which train, validation and test part are made.
+        split: Their split.
+        metrics: Metrics of the run by name; those that start with "test_" are shown.
+        ham_fpr: Largest fraction of ham that the threshold may label as spam, 0 to 1; None where
+            the threshold is 0.5.
+    """
+    sizes = split.frame.groupby(["source", "label", "part"]).size().unstack(fill_value=0)
+    rows = [
+        (source, label, *map(str, counts))
+        for (source, label), counts in zip(sizes.index, sizes.to_numpy(), strict=True)
+    ]
+    return _TEMPLATE.format(
+        architecture=metadata.architecture,
+        threshold=metadata.threshold,
+        choice=""
+        if ham_fpr is None
+        else f", chosen on out-of-fold scores so that at most {ham_fpr:.1%} of ham is above it",
+        data=_describe_data(messages, split),
+        counts=markdown(("source", "label", *sizes.columns), rows),
+        warning=_warning(messages, split),
+        metrics=metrics_table(metrics, "test"),
+    )
+
+
+def _describe_data(messages: Messages, split: Split) -> str:
+    return (
+        f"Source `{messages.name}`: {len(messages.frame):,} messages, {len(messages.rejected):,} "
+        f"rejected, {split.duplicates:,} dropped as duplicates. Split `{split.name}`. "
+        f"Data digest `{messages.digest}`, split digest `{split.digest}`."
+    )
+
+
+def _warning(messages: Messages, split: Split) -> str:
+    if messages.name == "sample":
+        return "**Synthetic sample: these metrics say nothing about real messages.** "
+    if split.leaky:
+        return "**Leaky split: copies of test messages are in the training part.** "
+    return ""

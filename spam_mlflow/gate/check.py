@@ -1,0 +1,117 @@
+"""What checks are made on, and their results."""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from spam_mlflow.data.messages import Messages, frame_digest
+from spam_mlflow.data.splitters import Split
+from spam_mlflow.evaluation.tables import markdown
+from spam_mlflow.scorer.classifier import Thresholds
+from spam_mlflow.scorer.labels import is_spam
+
+Verdict = Literal["passed", "failed", "not applicable"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """The result of one check.
+
+    Attributes:
+        name: Family and subject, such as "data: spam rate".
+        value: What was measured.
+        bound: What the value was compared with, such as ">= 0.9".
+        verdict: Whether the check passed, or does not apply to this version.
+        why: What the check is for, or why it does not apply.
+    """
+
+    name: str
+    value: str
+    bound: str
+    verdict: Verdict
+    why: str
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """The test part that candidate and champion are scored on, and what it was split from.
+
+    Attributes:
+        messages: All messages that were read.
+        split: Their parts.
+    """
+
+    messages: Messages
+    split: Split
+
+    @functools.cached_property
+    def frame(self) -> pd.DataFrame:
+        """The rows of the test part."""
+        return self.split.part("test")
+
+    @property
+    def spam(self) -> np.ndarray:
+        """Whether each message of the test part is spam, shape (rows,), bool."""
+        return is_spam(self.frame["label"])
+
+    @property
+    def texts(self) -> list[str]:
+        """The texts of the test part."""
+        return list(self.frame["text"])
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A version's scores on the holdout, which its own code computed in a process of its own.
+
+    Attributes:
+        thresholds: The version's own threshold, and the one for a ham false-positive rate of
+            0.2 %.
+        scores: Spam probability of each message, shape (rows,), float64.
+    """
+
+    thresholds: Thresholds
+    scores: np.ndarray
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """Whether each message is labeled as spam, shape (rows,), bool."""
+        return self.scores >= self.thresholds.chosen
+
+
+def check(name: str, passed: bool, value: object, bound: str, why: str) -> Check:
+    """Return the result of a check that applies.
+
+    Args:
+        name: Family and subject, such as "data: spam rate".
+        passed: Whether the check passed.
+        value: What was measured.
+        bound: What the value was compared with, such as ">= 0.9".
+        why: What the check is for.
+    """
+    shown = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return Check(name, shown, bound, "passed" if passed else "failed", why)
+
+
+def failed_checks(checks: Sequence[Check]) -> list[Check]:
+    """Return the checks that failed."""
+    return [check for check in checks if check.verdict == "failed"]
+
+
+def as_table(checks: Sequence[Check]) -> str:
+    """Return the results as a Markdown table."""
+    rows = [(c.name, c.value, c.bound, c.verdict, c.why) for c in checks]
+    return markdown(("check", "value", "bound", "verdict", "why"), rows)
+
+
+def as_dicts(checks: Sequence[Check], holdout: Holdout) -> dict[str, Any]:
+    """Return the results as JSON-ready data, with digest and number of the scored messages."""
+    return {
+        "holdout_digest": frame_digest(holdout.frame),
+        "holdout_rows": len(holdout.frame),
+        "checks": [asdict(check) for check in checks],
+    }

@@ -1,0 +1,83 @@
+"""Running the gate's checks, each of which has a named result."""
+
+import tempfile
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+
+from spam_mlflow.config.schema import GateSettings
+from spam_mlflow.gate import budgets, provenance, quality, scoring_server, service
+from spam_mlflow.gate.check import Check, Holdout, Scored
+from spam_mlflow.gate.scoring_server import ScoringServer
+from spam_mlflow.registry import loading, model_logging
+from spam_mlflow.registry.versions import Version
+from spam_mlflow.scorer.pyfunc_model import TEXT
+
+
+def run(
+    candidate: Version, champion: Version | None, holdout: Holdout, settings: GateSettings
+) -> list[Check]:
+    """Run every check of a version.
+
+    Candidate and champion are scored now, through MLflow's scoring server, each with its own code.
+    The candidate's costs are compared with those of a further server with the no-op baseline.
+
+    Args:
+        candidate: The version to check.
+        champion: The version to compare it with; None if there is none yet.
+        holdout: The messages to score, which neither version was trained on.
+        settings: Bounds of the checks.
+
+    Returns:
+        The result of each check.
+
+    Raises:
+        UserError: If a version cannot be loaded or served.
+    """
+    checks = [
+        *provenance.provenance_checks(candidate, holdout, settings),
+        *provenance.data_checks(holdout, settings),
+    ]
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        model = loading.download(candidate.uri)
+        champion_scores = _champion_scores(champion, holdout, folder) if champion else None
+        save_noop(folder / "noop")
+        with (
+            scoring_server.running(model, folder / "candidate.log") as server,
+            scoring_server.running(folder / "noop", folder / "noop.log") as baseline,
+        ):
+            scored = _scored(model, server, holdout)
+            checks += [
+                *quality.metric_checks(scored, holdout, settings),
+                *quality.champion_checks(scored, champion_scores, holdout, settings),
+                *quality.baseline_checks(scored, holdout, settings),
+                *quality.slice_checks(scored, holdout, settings),
+                *quality.behavior_checks(scored, server.spam_probability, holdout, settings),
+                *service.service_checks(scored, server, model, holdout, settings),
+                *budgets.budget_checks(server, baseline, model, settings),
+            ]
+    return checks
+
+
+def save_noop(folder: Path) -> None:
+    """Write the no-op baseline to `folder`, in the form of a logged model."""
+    with model_logging.quiet_mlflow():
+        mlflow.pyfunc.save_model(
+            folder,
+            python_model=str(Path(__file__).with_name("noop_model.py")),
+            signature=model_logging.signature(0.5),
+            input_example=pd.DataFrame({TEXT: model_logging.EXAMPLES}),
+            pip_requirements=model_logging.requirements(linear=True),
+        )
+
+
+def _champion_scores(champion: Version, holdout: Holdout, folder: Path) -> Scored:
+    model = loading.download(champion.uri)
+    with scoring_server.running(model, folder / "champion.log") as server:
+        return _scored(model, server, holdout)
+
+
+def _scored(model: Path, server: ScoringServer, holdout: Holdout) -> Scored:
+    return Scored(loading.thresholds(model), server.spam_probability(holdout.texts))

@@ -1,0 +1,94 @@
+"""Checks of where a version comes from, and of the holdout that it is scored on."""
+
+from collections.abc import Iterator
+
+from spam_mlflow.config.schema import GateSettings
+from spam_mlflow.gate.check import Check, Holdout, check
+from spam_mlflow.registry.versions import Version
+from spam_mlflow.scorer.labels import LABELS
+from spam_mlflow.scorer.normalization import duplicate_key
+
+
+def provenance_checks(
+    candidate: Version, holdout: Holdout, settings: GateSettings
+) -> Iterator[Check]:
+    """Check where a version comes from, by its tags and those of its run.
+
+    Args:
+        candidate: The version to check.
+        holdout: The messages that it is scored on.
+        settings: Which commits and data are allowed.
+
+    Yields:
+        The results for commit, data and split.
+    """
+    tags = candidate.run_tags
+    commit, dirty = tags.get("git.commit", "unknown"), tags.get("git.dirty", "unknown")
+    clean = commit != "unknown" and dirty == "false"
+    yield check(
+        "provenance: commit",
+        clean or not settings.clean_commit,
+        f"{commit[:12]}, {'clean' if clean else 'changed or unknown'}",
+        "clean" if settings.clean_commit else "any",
+        "the model can be reproduced from its commit",
+    )
+    tags = candidate.tags
+    for name, expected, why in (
+        ("data.digest", holdout.messages.digest, "trained on the data set of the holdout"),
+        ("split.digest", holdout.split.digest, "the holdout was not trained on"),
+    ):
+        found = tags.get(name, "unknown")
+        yield check(f"provenance: {name}", found == expected, found[:12], expected[:12], why)
+    fallback = tags.get("data.fallback", "unknown")
+    yield check(
+        "provenance: no fallback data",
+        fallback == "false" or settings.allow_fallback,
+        f"data.fallback={fallback}",
+        "any" if settings.allow_fallback else "false",
+        "not trained on the synthetic sample in place of the real data",
+    )
+    leaky = tags.get("split.leaky", "unknown")
+    yield check(
+        "provenance: leak-free split",
+        leaky == "false",
+        f"split.leaky={leaky}",
+        "false",
+        "no copy of a holdout message was trained on",
+    )
+
+
+def data_checks(holdout: Holdout, settings: GateSettings) -> Iterator[Check]:
+    """Check the holdout that a version is scored on.
+
+    Args:
+        holdout: The messages to check.
+        settings: Bounds of the checks.
+
+    Yields:
+        The results for size, labels, spam rate, and separation from the other parts.
+    """
+    rows = len(holdout.frame)
+    yield check(
+        "data: holdout rows",
+        rows >= settings.min_rows,
+        rows,
+        f">= {settings.min_rows}",
+        "enough messages to compare models",
+    )
+    labels = sorted(holdout.frame["label"].unique())
+    yield check(
+        "data: labels", labels == sorted(LABELS), labels, str(sorted(LABELS)), "both labels occur"
+    )
+    low, high = settings.spam_rate
+    rate = float(holdout.spam.mean())
+    yield check(
+        "data: spam rate", low <= rate <= high, rate, f"{low} to {high}", "the labels are plausible"
+    )
+    frame = holdout.split.frame
+    keys = frame["text"].map(duplicate_key)
+    crossing = int(
+        sum((frame["part"].groupby(by).nunique() > 1).sum() for by in (keys, frame["group"]))
+    )
+    yield check(
+        "data: separation", crossing == 0, crossing, "0", "texts and groups in more than one part"
+    )

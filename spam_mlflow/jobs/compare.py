@@ -1,0 +1,107 @@
+"""List runs, and report on chosen ones."""
+
+import logging
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from omegaconf import DictConfig
+
+from spam_mlflow.config.schema import CompareSettings
+from spam_mlflow.errors import UserError
+from spam_mlflow.evaluation import comparison, report
+from spam_mlflow.evaluation.comparison import Difference, Scored
+from spam_mlflow.evaluation.tables import markdown
+from spam_mlflow.storage import s3
+from spam_mlflow.tracking import run_logging, run_names, runs
+from spam_mlflow.tracking.run_folder import run_folder
+
+logger = logging.getLogger(__name__)
+
+_HEADER = ("run", "started (UTC)", "status", "name")
+
+
+def run(settings: CompareSettings, cfg: DictConfig) -> None:
+    """Print the table of runs, or a report on those that the settings name.
+
+    Raises:
+        UserError: If a run does not exist, or if none of the runs has predictions to compare.
+    """
+    runs.connect()
+    s3.configure_mlflow(settings.storage)
+    client = MlflowClient()
+    experiment = settings.experiment_name or runs.experiment_name(client)
+    found = comparison.find_runs(client, experiment, settings.filter)
+    if not settings.runs:
+        _print_table(found, settings)
+        return
+    chosen = [comparison.choose(found, wanted) for wanted in settings.runs]
+    with run_folder(settings.output_dir) as folder:
+        scored, problems = _load(chosen)
+        differences = report.write(chosen, scored, problems, folder)
+        _print_report(scored, problems, differences)
+        if settings.log:
+            _log(scored, experiment, folder)
+        if settings.output_dir is not None:
+            logger.info("Report: %s", folder / report.REPORT_FILE)
+
+
+def _print_table(found: Sequence[Run], settings: CompareSettings) -> None:
+    shown = comparison.ranked(found, settings.sort)[: settings.limit]
+    rows = comparison.table_rows(shown, settings.columns)
+    print(markdown((*_HEADER, *settings.columns), rows))
+    print(f"\n{len(shown)} of {len(found)} runs, by {settings.sort}")
+
+
+def _load(chosen: Sequence[Run]) -> tuple[list[Scored], dict[str, str]]:
+    """Return the runs' predictions, and by its ID why a run has none."""
+    scored, problems = [], {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for entry, name in zip(chosen, comparison.unique_names(chosen), strict=True):
+            try:
+                scored.append(comparison.load(entry, name, Path(scratch)))
+            except UserError as error:
+                problems[entry.info.run_id] = str(error)
+                logger.warning("Left out: %s", error)
+    if not scored:
+        raise UserError("none of the runs can be compared; choose others from the table")
+    return scored, problems
+
+
+def _print_report(
+    scored: Sequence[Scored], problems: dict[str, str], differences: Sequence[Difference]
+) -> None:
+    holdouts = comparison.by_holdout(scored)
+    for same in holdouts:
+        print(f"{len(same[0].table):,} messages, digest {same[0].digest[:12]}\n")
+        rows = [[entry.name, *comparison.formatted_intervals(entry)] for entry in same]
+        print(markdown(("run", *comparison.METRICS), rows), end="\n\n")
+    if differences:
+        rows = [
+            [
+                *(d.ours, d.theirs, d.metric),
+                *(f"{d.value:+.4f}", f"{d.low:+.4f} to {d.high:+.4f}", d.verdict),
+            ]
+            for d in differences
+        ]
+        header = ("run", "minus", "metric", "difference", "95 % interval", "")
+        print(markdown(header, rows))
+    for refusal in report.refusals(holdouts):
+        print(f"\nRefused: {refusal}")
+
+
+def _log(scored: Sequence[Scored], experiment: str, folder: Path) -> None:
+    """Log the report to a run of its own, which is tagged with the compared runs."""
+    ids = [entry.run.info.run_id for entry in scored]
+    with runs.run(experiment=experiment) as active:
+        run_names.name_run(report.title(scored))
+        mlflow.set_tags({"kind": "comparison", "compared": ", ".join(ids)})
+        run_logging.log_folder(folder)
+        logger.info(
+            "Run %s: the report is its artifact %s",
+            active.info.run_id,
+            report.REPORT_FILE,
+        )

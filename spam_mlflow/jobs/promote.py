@@ -1,0 +1,117 @@
+"""Gate a version against the champion, then move the alias to it."""
+
+import json
+import logging
+from pathlib import Path
+
+from mlflow import MlflowClient
+from omegaconf import DictConfig
+
+from spam_mlflow.config.schema import PromoteSettings
+from spam_mlflow.errors import UserError
+from spam_mlflow.gate import gate
+from spam_mlflow.gate.check import Check, Holdout, as_dicts, as_table, failed_checks
+from spam_mlflow.registry import aliases, versions
+from spam_mlflow.registry.versions import VALIDATION_TAG, Version
+from spam_mlflow.storage import s3
+from spam_mlflow.tracking import runs
+from spam_mlflow.tracking.run_folder import run_folder
+from spam_mlflow.training.experiment import load_messages
+
+logger = logging.getLogger(__name__)
+
+
+def run(settings: PromoteSettings, cfg: DictConfig) -> None:
+    """Run the gate's checks of a version, record the results, and move the alias.
+
+    Raises:
+        UserError: If the version is rejected, or cannot be checked at all. The alias is unchanged
+            then.
+    """
+    runs.connect()
+    s3.configure_mlflow(settings.storage)
+    client = MlflowClient()
+    candidate = versions.find_version(client, settings.version)
+    champion = _champion(client, settings, candidate)
+    with run_folder(settings.output_dir) as folder:
+        messages = load_messages(settings, folder)
+        holdout = Holdout(messages, settings.split.split(messages))
+        checks = gate.run(candidate, champion, holdout, settings.gate)
+        failed = failed_checks(checks)
+        logger.info("%s", as_table(checks))
+        results = as_dicts(checks, holdout) | {
+            "candidate": candidate.number,
+            "champion": champion.number if champion else None,
+            "override": settings.override,
+        }
+        _write(results, checks, folder)
+        if not settings.dry_run:
+            _record(client, candidate, folder, _status(failed, settings))
+    if failed and not settings.override:
+        raise UserError(_rejection(candidate, failed, len(checks)))
+    _move(client, settings, candidate, champion, len(checks))
+
+
+def _move(
+    client: MlflowClient,
+    settings: PromoteSettings,
+    candidate: Version,
+    champion: Version | None,
+    passed: int,
+) -> None:
+    """Move the alias to the candidate, or in a dry run only log that it would move."""
+    alias, before = settings.alias, champion.number if champion else None
+    names = alias, aliases.target_name(before), candidate.number
+    if settings.dry_run:
+        logger.info("dry run: %s would move from %s to version %s", *names)
+        return
+    reason = settings.override or f"passed {passed} checks"
+    aliases.move(client, alias, "promote", candidate.number, before, reason)
+    logger.info("%s moved from %s to version %s", *names)
+
+
+def _champion(
+    client: MlflowClient, settings: PromoteSettings, candidate: Version
+) -> Version | None:
+    """Return the version that the alias points to, or None if it may and does point nowhere."""
+    number = versions.find_alias(client, settings.alias)
+    if number == candidate.number:
+        raise UserError(f"version {number} is {settings.alias} already")
+    if number is None and not settings.allow_no_champion:
+        raise UserError(
+            f"there is no {settings.alias} to compare version {candidate.number} with; "
+            "allow_no_champion=true promotes without a comparison, rollback returns to an earlier "
+            "version"
+        )
+    if number is not None and settings.allow_no_champion:
+        raise UserError(
+            f"allow_no_champion=true, but version {number} is {settings.alias}; leave it out to "
+            "compare the two"
+        )
+    return versions.find_version(client, number) if number else None
+
+
+def _status(failed: list[Check], settings: PromoteSettings) -> str:
+    if not failed:
+        return aliases.PASSED
+    return aliases.OVERRIDDEN if settings.override else aliases.REJECTED
+
+
+def _write(results: dict[str, object], checks: list[Check], folder: Path) -> None:
+    (folder / "checks.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    (folder / "checks.md").write_text(as_table(checks) + "\n", encoding="utf-8")
+
+
+def _record(client: MlflowClient, candidate: Version, folder: Path, status: str) -> None:
+    """Log the results to the run that trained the candidate, and tag the version with them."""
+    if candidate.run_id:
+        for file in ("checks.json", "checks.md"):
+            client.log_artifact(candidate.run_id, str(folder / file), "gate")
+    client.set_model_version_tag(runs.REGISTERED_MODEL, candidate.number, VALIDATION_TAG, status)
+
+
+def _rejection(candidate: Version, failed: list[Check], total: int) -> str:
+    reasons = "; ".join(f"{c.name} is {c.value}, not {c.bound}" for c in failed)
+    return (
+        f"version {candidate.number} is rejected, {len(failed)} of {total} checks failed: {reasons}"
+    )

@@ -1,0 +1,195 @@
+"""Search hyper-parameters: one parent run, a nested run for every trial."""
+
+import dataclasses
+import logging
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from omegaconf import DictConfig
+
+from spam_mlflow.config.compose import flatten
+from spam_mlflow.config.paths import CONF, INSTALLED, PROGRAM, conf_folders, working_root
+from spam_mlflow.config.schema import SweepSettings
+from spam_mlflow.data.splitters import Split
+from spam_mlflow.errors import UserError
+from spam_mlflow.evaluation import artifacts, plots
+from spam_mlflow.evaluation.tables import markdown
+from spam_mlflow.sweep import study as studies
+from spam_mlflow.sweep import trials
+from spam_mlflow.sweep.search_space import SearchSpace, overlay
+from spam_mlflow.sweep.study import Progress
+from spam_mlflow.sweep.trials import SweepContext
+from spam_mlflow.tracking import lineage, run_logging, run_names, runs
+from spam_mlflow.tracking.run_folder import PLOTS_FOLDER, run_folder
+from spam_mlflow.training.experiment import load_messages
+
+if TYPE_CHECKING:
+    import optuna
+
+logger = logging.getLogger(__name__)
+
+_SHOWN_TRIALS = 5
+
+
+def run(settings: SweepSettings, cfg: DictConfig) -> float:
+    """Run a sweep, or continue it, and log it to a parent run.
+
+    Returns:
+        The best value of the objective.
+
+    Raises:
+        UserError: If the sweep cannot run as configured, or if no trial was completed.
+    """
+    space = SearchSpace.of(settings.search, cfg)
+    name = settings.study or f"{settings.model.name}-{space.objective}"
+    target = _overlay_file(settings.save_as, name)
+    runs.connect()
+    file = Path(settings.study_db or working_root() / "sweeps.db").expanduser().resolve()
+    with (
+        studies.open_study(name, file, settings.seed, settings.prune) as study,
+        run_folder(settings.output_dir) as folder,
+    ):
+        # The study is checked before its run is opened, which may be that of a sweep on other data.
+        messages = load_messages(settings, folder)
+        split = _without_test(settings.split.split(messages))
+        sweep = SweepContext(cfg, settings, space.objective, name, file, messages, split)
+        _begin(study, space, sweep)
+        with runs.run(settings.storage, studies.parent_run(study), monitored=True) as active:
+            studies.set_parent_run(study, active.info.run_id)
+            run_names.name_run(f"sweep {name}")
+            run_logging.log_parameters(flatten(cfg))
+            lineage.log_code_version()
+            lineage.log_data(messages, split)
+            trials.run_all(sweep, space, study, active.info.run_id)
+            progress = Progress(study.get_trials())
+            preset = _conclude(sweep, study, progress, folder)
+    if target is not None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(preset, encoding="utf-8")
+    _announce(progress, sweep, target)
+    assert progress.best.value is not None
+    return progress.best.value
+
+
+def _overlay_file(save_as: str | None, study: str) -> Path | None:
+    """Return the file for the best parameters; raise UserError if it is another preset's."""
+    if save_as is None:
+        return None
+    for folder in conf_folders():
+        file = folder / "experiment" / f"{save_as}.yaml"
+        if file.exists() and f"of the sweep {study}:" not in file.read_text(encoding="utf-8"):
+            raise UserError(f"save_as={save_as!r}: experiment={save_as} exists; give another name")
+    conf = working_root() / "conf" if INSTALLED else CONF
+    return conf / "experiment" / f"{save_as}.yaml"
+
+
+def _without_test(split: Split) -> Split:
+    """Return `split` without its test part, which a sweep must not read."""
+    if split.leaky:
+        raise UserError(
+            f"split={split.name}: its validation part is its test part, and a sweep would choose "
+            "by it; take split=grouped"
+        )
+    kept = split.frame[split.frame["part"] != "test"].reset_index(drop=True)
+    return dataclasses.replace(split, frame=kept)
+
+
+def _begin(study: "optuna.Study", space: SearchSpace, sweep: SweepContext) -> None:
+    """Have the given configuration tried first, and refuse a study of other data."""
+    known = study.user_attrs.get("split.digest", sweep.split.digest)
+    if known != sweep.split.digest:
+        raise UserError(
+            f"study={sweep.study!r} was begun on other messages or another split, so its metrics "
+            "cannot be compared; give another study"
+        )
+    study.set_user_attr("split.digest", sweep.split.digest)
+    begun = len(Progress(study.trials).ended)
+    if study.trials:
+        logger.info("Going on with the sweep %s after %s trials", sweep.study, begun)
+    else:
+        study.enqueue_trial(space.current(sweep.cfg))
+
+
+def _conclude(sweep: SweepContext, study: "optuna.Study", progress: Progress, folder: Path) -> str:
+    """Log the results to the parent run, and return the best parameters as a preset."""
+    comment = _comment(progress, sweep)
+    preset = overlay(
+        sweep.cfg, progress.best.params, sweep.settings.save_as or sweep.study, comment
+    )
+    artifacts.write_config(sweep.cfg, folder)
+    (folder / "best.yaml").write_text(preset, encoding="utf-8")
+    _write(progress, study, sweep, folder)
+    run_logging.describe_run(_description(progress, sweep.objective, comment))
+    run_logging.log_folder(folder)
+    return preset
+
+
+def _comment(progress: Progress, sweep: SweepContext) -> str:
+    best = f"{sweep.objective} {progress.best.value:.4f}"
+    return f"Best of {len(progress.ended)} trials of the sweep {sweep.study}: {best}."
+
+
+def _write(progress: Progress, study: "optuna.Study", sweep: SweepContext, folder: Path) -> None:
+    """Write the table of trials, and the plots of history and importances."""
+    objective = sweep.objective
+    rows = [
+        {
+            "trial": trial.number,
+            "state": trial.state.name.lower(),
+            objective: trial.value if trial.state.name == "COMPLETE" else None,
+            "seconds": trial.duration.total_seconds() if trial.duration else None,
+            **trial.params,
+            "run": trial.user_attrs.get(studies.RUN_ID),
+        }
+        for trial in progress.trials
+    ]
+    pd.DataFrame(rows).to_csv(folder / "trials.csv", index=False)
+    target = folder / PLOTS_FOLDER
+    target.mkdir(exist_ok=True)
+    title = f"sweep {sweep.study}"
+    values = [row[objective] if row[objective] is not None else math.nan for row in rows]
+    plots.search_history(values, objective, title).savefig(target / "history.png")
+    shares = _importances(study, progress)
+    if shares:
+        plots.importances(shares, objective, title).savefig(target / "importance.png")
+
+
+def _importances(study: "optuna.Study", progress: Progress) -> dict[str, float]:
+    """Return each parameter's share of the objective's variance, the largest first.
+
+    Nothing is returned if there are too few trials, or if all have the same value.
+
+    Source: PED-ANOVA (Watanabe et al. 2023), as implemented by Optuna.
+    """
+    from optuna.importance import get_param_importances
+
+    values = {trial.value for trial in progress.in_state("COMPLETE")}
+    if len(values) < 2:
+        return {}
+    return get_param_importances(study)
+
+
+def _description(progress: Progress, objective: str, comment: str) -> str:
+    complete = progress.in_state("COMPLETE")
+    ranked = sorted(complete, key=lambda trial: -(trial.value or 0))[:_SHOWN_TRIALS]
+    rows = [
+        (str(t.number), f"{t.value:.4f}", ", ".join(f"{k}={v}" for k, v in t.params.items()))
+        for t in ranked
+    ]
+    counts = ", ".join(
+        f"{len(progress.in_state(state))} {word}"
+        for state, word in (("COMPLETE", "complete"), ("PRUNED", "pruned"), ("FAIL", "failed"))
+    )
+    table = markdown(("trial", objective, "parameters"), rows)
+    return f"{comment}\n\n{counts}. The test part was not read.\n\n{table}"
+
+
+def _announce(progress: Progress, sweep: SweepContext, target: Path | None) -> None:
+    logger.info("%s", _comment(progress, sweep))
+    if target is not None:
+        logger.info("Train with it: %s main experiment=%s", PROGRAM, target.stem)
+    missing = sweep.settings.trials - len(progress.ended)
+    if missing > 0:
+        logger.info("%s trials are missing; the same command goes on with them", missing)

@@ -1,0 +1,1 @@
+"""Logged models and registered versions: logging, loading and promoting them."""

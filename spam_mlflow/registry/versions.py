@@ -1,0 +1,74 @@
+"""Registered versions of the model, and the versions that its aliases point to."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from spam_mlflow.errors import UserError
+from spam_mlflow.tracking.runs import REGISTERED_MODEL
+
+VALIDATION_TAG = "validation_status"
+"""Tag of a version with the gate's verdict; see `aliases.PASSED`."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """A registered version.
+
+    Attributes:
+        number: The version's number, such as "3".
+        run_id: ID of the run that trained it; None if it was registered without a run.
+        tags: Tags of the version.
+        run_tags: Tags of the run.
+    """
+
+    number: str
+    run_id: str | None
+    tags: Mapping[str, str]
+    run_tags: Mapping[str, str]
+
+    @property
+    def uri(self) -> str:
+        """The version's model URI, such as "models:/spam-classifier/3"."""
+        return f"models:/{REGISTERED_MODEL}/{self.number}"
+
+
+def find_version(client: MlflowClient, version: str) -> Version:
+    """Return a registered version.
+
+    Args:
+        client: Client of the tracking store.
+        version: The version's number, or "latest" for the highest.
+
+    Raises:
+        UserError: If it does not exist; the message lists the versions that do.
+    """
+    found = {str(entry.version): entry for entry in all_versions(client)}
+    number = next(reversed(found), "none") if version == "latest" else version
+    if number not in found:
+        existing = ", ".join(found) or "none"
+        raise UserError(
+            f"version={version!r} of {REGISTERED_MODEL} does not exist; existing: {existing}"
+        )
+    entry = found[number]
+    run_tags = client.get_run(entry.run_id).data.tags if entry.run_id else {}
+    return Version(number, entry.run_id, dict(entry.tags), dict(run_tags))
+
+
+def all_versions(client: MlflowClient) -> list[ModelVersion]:
+    """Return MLflow's entries of all registered versions, the oldest first."""
+    found = client.search_model_versions(f"name='{REGISTERED_MODEL}'")
+    return sorted(found, key=lambda entry: int(entry.version))
+
+
+def find_alias(client: MlflowClient, alias: str) -> str | None:
+    """Return the version that `alias` points to, or None if it points nowhere."""
+    try:
+        return str(client.get_model_version_by_alias(REGISTERED_MODEL, alias).version)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise

@@ -1,0 +1,125 @@
+"""Text normalization, shared by training, splitting and serving."""
+
+import functools
+import html
+import re
+import unicodedata
+
+NORMALIZER_VERSION = "2"
+"""Recorded with every model, which must only score texts that are normalized as in its training."""
+
+# Zero-width and bidirectional controls, the byte-order mark, the soft hyphen and the variation
+# selectors are invisible, so that a spammer can split words with them. In the YouTube files,
+# U+FEFF is also spread unevenly over the classes and would leak the label.
+_INVISIBLE = re.compile("[\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufe00-\ufe0f\ufeff]")
+_DIGITS = re.compile(r"\d+")
+_PUNCTUATION_OR_SPACE = re.compile(r"[\W_]+")
+_WIDE_GAP = re.compile(r"\s{2,}")
+_LETTER = r"[^\W\d_]"
+_SPACED_OUT = re.compile(r"(?<!\S)\S(?:\s+\S(?!\S)){3,}")
+_PUNCTUATED = re.compile(
+    rf"(?<!{_LETTER}){_LETTER}(?:([.\-_*|/~,]){_LETTER})(?:\1{_LETTER})+(?!{_LETTER})"
+)
+_PERHAPS_PUNCTUATED = re.compile(rf"([.\-_*|/~,]){_LETTER}\1")
+_LAST_LATIN = "\u024f"  # accented Latin letters stay: they are a language's, not an obfuscation
+_LEET_TABLE = str.maketrans("4@31!05$7", "aaeiiosst")
+_PERHAPS_LEET = re.compile(rf"[4@310$57](?:(?={_LETTER})|(?<={_LETTER}.))")
+_LEET_WORD = re.compile(
+    rf"{_LETTER}[4@310$57]+{_LETTER}|{_LETTER}[4@310$57]{{1,2}}$|^[4@310$57]{{1,2}}{_LETTER}"
+)
+_HAS_LETTER = re.compile(_LETTER)
+_LEET_SHARE = 0.35  # of a text's words, from which it counts as leet; a single "b4" does not
+_EDGES = "!?.,;:\"'()"
+
+
+def decode(text: str) -> str:
+    """Return `text` in Unicode's NFKC, with HTML entities decoded, without invisible characters."""
+    plain = html.unescape(text)
+    if plain.isascii():
+        return plain
+    return _INVISIBLE.sub("", unicodedata.normalize("NFKC", plain))
+
+
+def normalize(text: str) -> str:
+    """Return `text` decoded, without the usual obfuscations, and with runs of spaces made one.
+
+    The obfuscations are look-alike letters of other scripts, l e t t e r s spaced out,
+    l.e.t.t.e.r.s joined by punctuation, and texts written in l337 throughout. Case stays, since
+    capitals are evidence; models fold it themselves.
+    """
+    plain = decode(text)
+    if not plain.isascii():
+        plain = plain.translate(_look_alikes())
+    plain = _SPACED_OUT.sub(_join_letters, plain)
+    if _PERHAPS_PUNCTUATED.search(plain):  # this pattern is the faster of the two
+        plain = _PUNCTUATED.sub(lambda found: found[0].replace(found[1], ""), plain)
+    words = plain.split()
+    if _PERHAPS_LEET.search(plain):
+        words = _without_leet(words)
+    return " ".join(words)
+
+
+def skeleton(chunk: str) -> str:
+    """Return the letters of a chunk, which stay the same under the usual obfuscations.
+
+    Case is folded; accents and punctuation are dropped. Digits and signs of leet become letters
+    where the chunk has a letter; all other runs of digits become 0.
+
+    Args:
+        chunk: A stretch of normalized text without spaces.
+    """
+    bare = chunk.casefold().strip(_EDGES)
+    if bare.isascii() and bare.isalpha():
+        return bare  # the steps below would not change most chunks
+    if _HAS_LETTER.search(bare):
+        bare = bare.translate(_LEET_TABLE)
+    if not bare.isascii():
+        parts = unicodedata.normalize("NFKD", bare)
+        bare = "".join(part for part in parts if not unicodedata.combining(part))
+    return _DIGITS.sub("0", _PUNCTUATION_OR_SPACE.sub("", bare))
+
+
+def duplicate_key(text: str) -> str:
+    """Return a key that is equal for texts that differ only in case, digits, space or punctuation.
+
+    A text without a single letter or digit, such as an emoji, is its own key, so that such texts
+    are not all taken for duplicates.
+    """
+    normal = " ".join(decode(text).split()).casefold()
+    key = _PUNCTUATION_OR_SPACE.sub(" ", _DIGITS.sub("0", normal)).strip()
+    return key or normal
+
+
+def _join_letters(found: re.Match[str]) -> str:
+    """Return a match of single characters as words, which the wider gaps separate."""
+    return " ".join("".join(word.split()) for word in _WIDE_GAP.split(found[0]))
+
+
+def _without_leet(words: list[str]) -> list[str]:
+    """Return the words with leet undone, or as they are if the text is not written in leet."""
+    leet = sum(len(word) > 1 and _LEET_WORD.search(word) is not None for word in words)
+    if leet < 2:
+        return words
+    candidates = sum(len(word) > 1 and _HAS_LETTER.search(word) is not None for word in words)
+    if candidates >= 3 and leet >= _LEET_SHARE * candidates:
+        words = [w.translate(_LEET_TABLE) if _HAS_LETTER.search(w) else w for w in words]
+    return words
+
+
+@functools.cache
+def _look_alikes() -> dict[int, str]:
+    """Return the ASCII letter or digit that each character of another script looks like.
+
+    Source: Unicode's confusables (UTS #39), as packaged in confusable_homoglyphs.
+
+    Returns:
+        A table for `str.translate`.
+    """
+    from confusable_homoglyphs.confusables import confusables_data
+
+    table = {}
+    for character, alikes in confusables_data.items():
+        plain = [alike["c"] for alike in alikes if alike["c"].isascii() and alike["c"].isalnum()]
+        if len(character) == 1 and character > _LAST_LATIN and character.isalnum() and plain:
+            table[ord(character)] = plain[0]
+    return {code: plain for code, plain in table.items() if len(plain) == 1}

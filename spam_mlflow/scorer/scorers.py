@@ -1,0 +1,175 @@
+"""Scoring texts in a serving process: with NumPy alone for linear models, else with Keras."""
+
+import hashlib
+import itertools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from .classifier import MODEL_FILE, TOKENIZER_FILE, Classifier, Metadata
+from .errors import UserError
+from .vectorizers.ngram import NgramVectorizer
+
+CLASSIFIER = "classifier"
+"""Name of the artifact in a logged model that holds the scorer's files."""
+
+LINEAR_FILE = "linear-weights.npz"
+CHECKSUMS_FILE = "checksums.json"
+_EXPLAINED = 10  # features that an explanation names, those that moved the score most
+
+
+class Scorer(Protocol):
+    """Scores texts as the trained model does.
+
+    Attributes:
+        threshold: Spam probability from which a text is labeled spam.
+    """
+
+    threshold: float
+
+    def spam_probability(self, texts: Sequence[str]) -> np.ndarray:
+        """Return the spam probability of each text, shape (texts,), float64."""
+        ...
+
+    def explanations(self, texts: Sequence[str]) -> list[list[dict[str, Any]]]:
+        """Return the features that moved each text's score.
+
+        Args:
+            texts: Any strings.
+
+        Returns:
+            For each text a list of dictionaries with the keys `feature` (its name) and
+            `contribution`. The contributions sum to the text's logit, log(spam / ham probability).
+
+        Raises:
+            UserError: If the model is not linear, so that its scores are no sum over features.
+        """
+        ...
+
+
+class LinearScorer:
+    """A linear model without TensorFlow: sigmoid(row · coefficients + intercept).
+
+    Args:
+        folder: Folder that `export` wrote, with a vectorizer, metadata and weights.
+
+    Raises:
+        UserError: For the reasons of `Metadata.read`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.threshold = Metadata.read(folder).threshold
+        state = json.loads((folder / TOKENIZER_FILE).read_text(encoding="utf-8"))
+        self._vectorizer = NgramVectorizer.from_dict(state)
+        with np.load(folder / LINEAR_FILE, allow_pickle=False) as weights:
+            self._coefficients = weights["coefficients"]
+            self._intercept = float(weights["intercept"])
+
+    def spam_probability(self, texts: Sequence[str]) -> np.ndarray:
+        """Return the spam probability of each text, shape (texts,), float64."""
+        logits = self._vectorizer.dot(texts, self._coefficients) + self._intercept
+        # Logits beyond ±700 overflow exp; the probability is 0 or 1 long before that.
+        return 1 / (1 + np.exp(-np.clip(logits, -700, 700)))
+
+    def explanations(self, texts: Sequence[str]) -> list[list[dict[str, Any]]]:
+        """Return the features that moved each text's score most; the others are summed up."""
+        rows, columns, values = self._vectorizer.coordinates(texts)
+        moved = values * self._coefficients[columns]
+        order = np.lexsort((-np.abs(moved), rows))
+        bounds = np.searchsorted(rows[order], np.arange(len(texts) + 1))
+        explained = []
+        for start, end in itertools.pairwise(bounds):
+            top = order[start : min(start + _EXPLAINED, end)]
+            named = zip(self._vectorizer.names(columns[top]), moved[top].tolist(), strict=True)
+            rest = [("all other features", moved[order[start + len(top) : end]].sum())]
+            parts = [*named, *rest, ("intercept", self._intercept)]
+            explained.append([{"feature": n, "contribution": float(c)} for n, c in parts])
+        return explained
+
+
+class KerasScorer:
+    """Any other model, through Keras but without its slow `predict` loop.
+
+    Args:
+        folder: Folder that `export` wrote, with a whole classifier.
+
+    Raises:
+        UserError: For the reasons of `Classifier.load`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        import tensorflow as tf
+
+        classifier = Classifier.load(folder)
+        self.threshold = classifier.metadata.threshold
+        self._vectorizer = classifier.vectorizer
+        self._network = tf.function(classifier.network, reduce_retracing=True)
+
+    def spam_probability(self, texts: Sequence[str]) -> np.ndarray:
+        """Return the spam probability of each text, shape (texts,), float64."""
+        if not texts:
+            return np.zeros(0)
+        rows = self._vectorizer.transform(texts)
+        return np.asarray(self._network(rows, training=False))[:, 1].astype(np.float64)
+
+    def explanations(self, texts: Sequence[str]) -> list[list[dict[str, Any]]]:
+        """Refuse, since the scores of a network are no sum over features.
+
+        Raises:
+            UserError: In any case.
+        """
+        raise UserError("explain=true needs a linear model, such as ngram_linear; this one is not")
+
+
+def load(folder: Path) -> Scorer:
+    """Return the scorer of the files that `export` wrote to `folder`.
+
+    Raises:
+        UserError: If a file is missing or differs by a single byte from the one that was written,
+            or if its format version is not the one that this code reads.
+    """
+    verify(folder)
+    return LinearScorer(folder) if (folder / LINEAR_FILE).is_file() else KerasScorer(folder)
+
+
+def export(classifier: Classifier, weights: dict[str, np.ndarray] | None, folder: Path) -> None:
+    """Write the files that a scorer needs, with their checksums.
+
+    Args:
+        classifier: The trained classifier.
+        weights: `coefficients`, shape (features,), and `intercept`, a scalar, of a linear model,
+            which are written instead of the network; None for any other model.
+        folder: Folder for the files, which is created if it is missing.
+    """
+    classifier.save(folder)
+    if weights is not None:
+        np.savez(folder / LINEAR_FILE, **weights)  # type: ignore[arg-type]
+        (folder / MODEL_FILE).unlink()
+    checksums = {file.name: sha256(file) for file in sorted(folder.iterdir())}
+    (folder / CHECKSUMS_FILE).write_text(json.dumps(checksums, indent=2) + "\n", encoding="utf-8")
+
+
+def verify(folder: Path) -> None:
+    """Check the files that `export` wrote to `folder` against their checksums.
+
+    Raises:
+        UserError: If a file is missing or has changed.
+    """
+    try:
+        checksums = json.loads((folder / CHECKSUMS_FILE).read_text(encoding="utf-8"))
+        changed = [name for name, known in checksums.items() if sha256(folder / name) != known]
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(f"the model in {folder} is incomplete or damaged: {error}") from error
+    if changed:
+        raise UserError(
+            f"{', '.join(changed)} in {folder} has changed since the model was logged; restore "
+            "the artifact, or register the model again"
+        )
+
+
+def sha256(file: Path) -> str:
+    """Return the SHA-256 of the content of `file` in hex."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -1,0 +1,87 @@
+"""Character n-grams as integers, which NumPy finds in a whole batch of texts at once.
+
+Ten bits hold one character, so that an n-gram of up to six characters is one int64 and can be read
+back. Ten bits are enough for Latin script and the symbols that messages in it use; all other
+characters share one code and are read back as U+FFFD.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+LONGEST = 6  # characters; seven would not fit into 63 bits
+_BITS = 10
+_SPACE = ord(" ")
+_LATIN = 0x370  # code points below are their own code
+_SYMBOLS = "‘’“”„…–—•™€₹₽₩†‡‰‹›←↑→↓■□▬►▼◄●★☆☎☑☛☞☹☺♀♂♠♣♥♦♪♫✓✔✖✨✿❤➡➤"  # noqa: RUF001
+_OTHER = 2**_BITS - 1
+_CODES = np.full(0x10000, _OTHER, dtype=np.int64)
+_CODES[:_LATIN] = np.arange(_LATIN)
+_CODES[[ord(symbol) for symbol in _SYMBOLS]] = _LATIN + np.arange(len(_SYMBOLS))
+_CHARACTERS = {_LATIN + i: symbol for i, symbol in enumerate(_SYMBOLS)} | {_OTHER: "\ufffd"}
+
+
+def find(texts: Sequence[str], shortest: int, longest: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return all n-grams of `texts`, repeats included, in no order.
+
+    An n-gram has a space only at its ends.
+
+    Args:
+        texts: Any strings.
+        shortest: Characters of the shortest n-gram, at least 1.
+        longest: Characters of the longest n-gram, at most LONGEST.
+
+    Returns:
+        For each n-gram the position of its text, and the n-gram as an integer; both int64, shape
+        (n-grams,).
+    """
+    codes, owners = _codes(texts)
+    inside, spaces = codes != 0, codes == _SPACE
+    keys, valid = codes, inside
+    found = []
+    for length in range(1, longest + 1):
+        if length > 1:
+            # A space that was the last character is now an inner one, unless it is also the first.
+            inner = spaces[length - 2 : -1] if length > 2 else np.zeros_like(spaces[1:])
+            keys = (keys[:-1] << _BITS) | codes[length - 1 :]
+            valid = valid[:-1] & inside[length - 1 :] & ~inner
+        if length >= shortest:
+            at = np.flatnonzero(valid)
+            found.append((owners[at], keys[at]))
+    return np.concatenate([o for o, _ in found]), np.concatenate([k for _, k in found])
+
+
+def pack(ngrams: Sequence[str]) -> np.ndarray:
+    """Return n-grams as integers.
+
+    Args:
+        ngrams: Strings of 1 to LONGEST characters.
+
+    Returns:
+        Array of shape (n-grams,), int64.
+    """
+    keys = np.zeros(len(ngrams), dtype=np.int64)
+    lengths = np.array([len(ngram) for ngram in ngrams], dtype=np.int64)
+    codes, _ = _codes(ngrams)
+    starts = np.cumsum(lengths + 1) - lengths - 1
+    for position in range(int(lengths.max(initial=0))):
+        longer = lengths > position
+        keys[longer] = (keys[longer] << _BITS) | codes[starts[longer] + position]
+    return keys
+
+
+def unpack(keys: np.ndarray) -> list[str]:
+    """Return the n-grams that `pack` made integers of."""
+    shifts = range(_BITS * (LONGEST - 1), -1, -_BITS)
+    columns = ((keys >> shift) & _OTHER for shift in shifts)
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return ["".join(_CHARACTERS.get(c) or chr(c) for c in row if c) for row in rows]
+
+
+def _codes(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return every character's code and the position of its text; a 0 ends each text."""
+    # A NUL character within a text ends n-grams, too, which loses nothing else.
+    joined = "\0".join([*texts, ""]).encode("utf-32-le", "surrogatepass")
+    codes = _CODES[np.minimum(np.frombuffer(joined, dtype="<u4"), 0xFFFF)]
+    owners = np.repeat(np.arange(len(texts)), [len(text) + 1 for text in texts])
+    return codes, owners

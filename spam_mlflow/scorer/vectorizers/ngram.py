@@ -1,0 +1,316 @@
+"""TF-IDF over words, character n-grams, word shapes and the skeleton, plus a few style features.
+
+The skeleton is the text's letters run together, so that obfuscation hardly changes its n-grams.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ..errors import UserError
+from ..normalization import normalize
+from . import character_ngrams, sparse_rows
+from .chunks import ColumnReader, GramReader
+from .sparse_rows import Coordinates
+from .style_features import STYLE
+from .vocabulary import BLOCKS, Numbering, Vocabulary
+from .word_segmentation import WordSegmenter, needs_segmentation
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+_TEXTS_AT_ONCE = 4096  # it bounds the memory for large batches
+_SETTINGS = ("max_words", "min_count", "characters", "skeleton", "style_weight")
+
+
+class NgramVectorizer:
+    """Sparse rows: one TF-IDF block of unit length for each of BLOCKS, then the style features.
+
+    Args:
+        max_words: Limit of the features per block, of which the most frequent are taken; 0 means
+            no limit.
+        min_count: Number of training texts that must hold a gram for it to become a feature.
+        characters: Lengths of the shortest and the longest character n-gram of a chunk, which is
+            padded with one space on each side.
+        skeleton: Lengths of the shortest and the longest n-gram of the skeleton, which runs
+            through the whole text.
+        style_weight: Factor of the style features, which lie between 0 and about 1.
+
+    Attributes:
+        texts: Number of texts that the vectorizer was fitted to.
+
+    Raises:
+        UserError: If lengths of n-grams are out of range or in the wrong order.
+    """
+
+    max_sequence: int | None = None
+
+    def __init__(
+        self,
+        max_words: int,
+        min_count: int,
+        characters: Sequence[int],
+        skeleton: Sequence[int],
+        style_weight: float,
+    ) -> None:
+        self.max_words, self.min_count = max_words, min_count
+        self.characters = _lengths("characters", characters)
+        self.skeleton = _lengths("skeleton", skeleton)
+        self.style_weight = style_weight
+        self._set_vocabulary(Vocabulary.empty(), texts=0)
+
+    def fit_transform(self, texts: Sequence[str]) -> "csr_matrix":
+        """Fit vocabulary and document frequencies to `texts` and return their rows.
+
+        Args:
+            texts: Texts to train on.
+
+        Returns:
+            SciPy CSR matrix of shape (texts, n_features), float32.
+        """
+        words, shapes = Numbering(), Numbering()
+        words.grows = shapes.grows = True
+        reader = GramReader(self.characters, self.skeleton, words, shapes)
+        parts = list(_parts([normalize(text) for text in texts]))
+        counted = [_count_all(reader, part) for part in parts]
+        words.grows = shapes.grows = False
+        counts = self._document_frequencies(counted)
+        vocabulary = Vocabulary.selected(counts, self.max_words, words, shapes)
+        self._set_vocabulary(vocabulary, len(texts))
+        # The counts of a part are freed before the next part's rows are made.
+        return self._matrix(self._known(counted.pop(0), part) for part in parts)
+
+    def _document_frequencies(self, counted: Sequence["_AllCounts"]) -> "pd.Series":
+        """Return how many texts hold each gram, sorted by key, without rare grams."""
+        frequencies = (
+            pd.Series(np.bincount(found.columns, minlength=len(found.keys)), index=found.keys)
+            for found in counted
+        )
+        counts = pd.concat(frequencies).groupby(level=0).sum()
+        return counts[counts >= self.min_count]
+
+    def _known(self, counted: "_AllCounts", normal: Sequence[str]) -> "_Counts":
+        """Return the known features of texts that were counted before.
+
+        Texts with words that were run together are read again, since they can be segmented only
+        now that the vocabulary is known.
+        """
+        again = np.array([needs_segmentation(text, text.split()) for text in normal], dtype=bool)
+        others = np.flatnonzero(again)
+        anew = self._count([normal[at] for at in others.tolist()])
+        columns = self._vocabulary.find(counted.keys)[counted.columns]
+        known = (columns >= 0) & ~again[counted.rows]
+        return _Counts(
+            np.concatenate([counted.rows[known].astype(np.int64), others[anew.rows]]),
+            np.concatenate([columns[known], anew.columns]),
+            np.concatenate([counted.counts[known], anew.counts]),
+            counted.style,
+        )
+
+    def _set_vocabulary(self, vocabulary: Vocabulary, texts: int) -> None:
+        self.texts, self._vocabulary = texts, vocabulary
+        self._feature_names: list[str] = []  # filled on first use
+        # This is the smoothed inverse document frequency of scikit-learn's TfidfTransformer.
+        idf = np.log((1 + texts) / (1 + vocabulary.counts)) + 1
+        self._idf = idf.astype(np.float32)
+        segmenter = WordSegmenter(vocabulary.frequencies["word"], texts)
+        self._reader = ColumnReader(self.characters, self.skeleton, vocabulary, segmenter)
+
+    @property
+    def n_features(self) -> int:
+        """Number of columns."""
+        return len(self._vocabulary) + len(STYLE)
+
+    @property
+    def feature_names(self) -> list[str]:
+        """Name of each column, such as "word:call now", "char:fre" or "style:capitals"."""
+        return self._vocabulary.feature_names + [f"style:{name}" for name in STYLE]
+
+    def names(self, columns: np.ndarray) -> list[str]:
+        """Return the names of some columns.
+
+        Args:
+            columns: Column numbers, shape (columns,), an integer type.
+        """
+        self._feature_names = self._feature_names or self.feature_names
+        return [self._feature_names[column] for column in columns.tolist()]
+
+    def transform(self, texts: Sequence[str]) -> "csr_matrix":
+        """Return the texts' rows as a SciPy CSR matrix of shape (texts, n_features), float32."""
+        return self._matrix(map(self._count, _parts([normalize(text) for text in texts])))
+
+    def mask_vocabulary(self, rows: "csr_matrix", kept: np.ndarray) -> "csr_matrix":
+        """Return `rows` as they would be if the vocabulary held only some of its columns.
+
+        Args:
+            rows: Rows that `transform` returned.
+            kept: Whether to keep each column, shape (n_features,), bool; style features are kept
+                in any case.
+
+        Returns:
+            SciPy CSR matrix of the shape of `rows`, in which masked entries are explicit zeros.
+        """
+        from scipy.sparse import csr_matrix
+
+        owners = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
+        grams = rows.indices < len(self._idf)
+        values = np.where(grams & ~kept[rows.indices], 0, rows.data)
+        slots, norms = self._norms(owners[grams], rows.indices[grams], values[grams], rows.shape[0])
+        values[grams] /= norms[slots]
+        return csr_matrix((values, rows.indices, rows.indptr), rows.shape)
+
+    def coordinates(self, texts: Sequence[str]) -> Coordinates:
+        """Return the non-zero entries of the texts' rows, in no order.
+
+        Args:
+            texts: Any strings.
+
+        Returns:
+            Rows (int64), columns (int64) and values (float32), all of shape (entries,).
+        """
+        entries = []
+        for number, part in enumerate(_parts([normalize(text) for text in texts])):
+            rows, columns, values = self._weighed(self._count(part))
+            entries.append((rows + number * _TEXTS_AT_ONCE, columns, values))
+        rows, columns, values = (np.concatenate(parts) for parts in zip(*entries, strict=True))
+        return rows, columns, values
+
+    def dot(self, texts: Sequence[str], coefficients: np.ndarray) -> np.ndarray:
+        """Return the product of each text's row with `coefficients`.
+
+        This is faster than computing it from `coordinates`, since the rows are not written out.
+
+        Args:
+            texts: Any strings.
+            coefficients: One number per column, shape (n_features,).
+
+        Returns:
+            Array of shape (texts,), float64.
+        """
+        of_grams, of_style = np.split(coefficients, [len(self._idf)])
+        products = []
+        for part in _parts([normalize(text) for text in texts]):
+            found = self._count(part)
+            values, slots, norms = self._tf_idf(found)
+            moved = np.bincount(slots, values * of_grams[found.columns], minlength=len(norms))
+            moved = (moved / norms).reshape(len(part), len(BLOCKS)).sum(axis=1)
+            products.append(moved + found.style @ of_style * self.style_weight)
+        return np.concatenate(products)
+
+    def _matrix(self, counts: "Iterator[_Counts]") -> "csr_matrix":
+        """Return the rows of texts that were counted in several parts."""
+        parts = ((self._weighed(found), len(found.style)) for found in counts)
+        return sparse_rows.matrix(parts, self.n_features)
+
+    def _count(self, normal: Sequence[str]) -> "_Counts":
+        """Return the known features of normalized texts."""
+        grams = self._reader.read(normal)
+        found = sparse_rows.occurrences(grams.owners, grams.ids, self.n_features)
+        return _Counts(*found, grams.style)
+
+    def _weighed(self, found: "_Counts") -> Coordinates:
+        """Return rows, columns and values: TF-IDF in blocks of unit length, and style features."""
+        values, slots, norms = self._tf_idf(found)
+        style = found.style * np.float32(self.style_weight)
+        style_rows, style_columns = np.nonzero(style)
+        return (
+            np.concatenate([found.rows, style_rows]),
+            np.concatenate([found.columns, style_columns + len(self._idf)]),
+            np.concatenate([values / norms[slots], style[style_rows, style_columns]]).astype(
+                np.float32
+            ),
+        )
+
+    def _tf_idf(self, found: "_Counts") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return each feature's TF-IDF, before its block has unit length, and the `_norms`."""
+        values = (1 + np.log(found.counts.astype(np.float32))) * self._idf[found.columns]
+        return values, *self._norms(found.rows, found.columns, values, len(found.style))
+
+    def _norms(
+        self, rows: np.ndarray, columns: np.ndarray, values: np.ndarray, texts: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return each feature's slot and each slot's length; a slot is a block of a text.
+
+        A slot without features has a tiny length instead of 0, so that one can divide by it.
+        """
+        slots = rows * len(BLOCKS) + self._vocabulary.block[columns]
+        squares = np.bincount(slots, values.astype(np.float64) ** 2, minlength=texts * len(BLOCKS))
+        return slots, np.sqrt(np.maximum(squares, np.finfo(np.float32).tiny))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return settings, vocabulary and document frequencies as JSON-ready data."""
+        return {
+            "kind": "ngram",
+            "max_words": self.max_words,
+            "min_count": self.min_count,
+            "characters": list(self.characters),
+            "skeleton": list(self.skeleton),
+            "style_weight": self.style_weight,
+            "texts": self.texts,
+            "document_frequencies": self._vocabulary.frequencies,
+        }
+
+    @classmethod
+    def from_dict(cls, state: Mapping[str, Any]) -> "NgramVectorizer":
+        """Return the fitted vectorizer whose `to_dict` returned `state`."""
+        vectorizer = cls(**{name: state[name] for name in _SETTINGS})
+        vocabulary = Vocabulary.from_frequencies(state["document_frequencies"])
+        vectorizer._set_vocabulary(vocabulary, state["texts"])
+        return vectorizer
+
+
+class _Counts(NamedTuple):
+    """Known features of some texts, and the texts' style features.
+
+    Attributes:
+        rows: Position of each feature's text, shape (features,), int64.
+        columns: Column of each feature, shape (features,), int64.
+        counts: How often the text holds the feature, shape (features,), an integer type.
+        style: Style features, shape (texts, style features), float32.
+    """
+
+    rows: np.ndarray
+    columns: np.ndarray
+    counts: np.ndarray
+    style: np.ndarray
+
+
+class _AllCounts(NamedTuple):
+    """The same for all grams, known or not: `columns` are positions in `keys`."""
+
+    rows: np.ndarray
+    columns: np.ndarray
+    counts: np.ndarray
+    style: np.ndarray
+    keys: np.ndarray
+
+
+def _count_all(reader: GramReader, normal: Sequence[str]) -> _AllCounts:
+    """Return the distinct grams of each normalized text, in small types to save memory."""
+    grams = reader.read(normal)
+    numbers, keys = pd.factorize(grams.ids)
+    rows, columns, counts = sparse_rows.occurrences(grams.owners, numbers, len(keys))
+    return _AllCounts(
+        rows.astype(np.min_scalar_type(len(normal))),
+        columns.astype(np.int32),
+        counts.astype(np.min_scalar_type(counts.max(initial=0))),
+        grams.style,
+        keys,
+    )
+
+
+def _lengths(name: str, given: Sequence[int]) -> tuple[int, int]:
+    if len(given) != 2 or not 1 <= given[0] <= given[1] <= character_ngrams.LONGEST:
+        raise UserError(
+            f"model.{name}={list(given)} must be two lengths, the shorter one first, "
+            f"from 1 to {character_ngrams.LONGEST}"
+        )
+    return given[0], given[1]
+
+
+def _parts(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Yield `texts` in parts of bounded size; if there are none, one empty part."""
+    for start in range(0, max(len(texts), 1), _TEXTS_AT_ONCE):
+        yield texts[start : start + _TEXTS_AT_ONCE]

@@ -1,0 +1,63 @@
+"""Sparse rows from coordinates: counting occurrences and building CSR matrices."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+Coordinates = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Rows (int64), columns (int64) and values or counts, all of shape (entries,)."""
+
+
+def occurrences(owners: np.ndarray, columns: np.ndarray, n_columns: int) -> Coordinates:
+    """Return the distinct pairs of row and column, and how often each of them occurs.
+
+    Args:
+        owners: Row of each occurrence, shape (occurrences,), int64.
+        columns: Column of each occurrence, shape (occurrences,), int64.
+        n_columns: A number above every column.
+
+    Returns:
+        Rows, columns and counts, sorted by row and column; all int64.
+    """
+    bits = n_columns.bit_length()
+    keys, counts = np.unique(owners << bits | columns, return_counts=True)
+    return keys >> bits, keys & (1 << bits) - 1, counts
+
+
+def matrix(parts: Iterable[tuple[Coordinates, int]], n_columns: int) -> "csr_matrix":
+    """Return a CSR matrix whose rows come in several parts, each freed after its use.
+
+    Args:
+        parts: Coordinates of each part, distinct but in any order, and its number of rows.
+        n_columns: Number of columns of the matrix.
+
+    Returns:
+        A matrix of shape (rows of all parts, n_columns), with the type of the values.
+    """
+    from scipy.sparse import coo_matrix, csr_matrix, get_index_dtype
+
+    lengths, columns, values = [np.zeros(1, dtype=np.int64)], [], []
+    for (part_rows, part_columns, part_values), n_rows in parts:
+        entries = coo_matrix((part_values, (part_rows, part_columns)), (n_rows, n_columns))
+        entries.has_canonical_format = True  # entries are distinct: SciPy need not look for repeats
+        rows = entries.tocsr()
+        lengths.append(np.diff(rows.indptr))
+        columns.append(rows.indices)
+        values.append(rows.data)
+    starts = np.cumsum(np.concatenate(lengths))
+    index = get_index_dtype(maxval=max(int(starts[-1]), n_columns))
+    return csr_matrix(
+        (_joined(values), _joined(columns).astype(index, copy=False), starts.astype(index)),
+        shape=(len(starts) - 1, n_columns),
+    )
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    """Return the parts in one array, and empty the list so that they are freed."""
+    whole = np.concatenate(parts)
+    parts.clear()
+    return whole

@@ -1,0 +1,1 @@
+"""S3 stores, and exports of models to them."""

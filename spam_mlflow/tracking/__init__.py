@@ -1,0 +1,1 @@
+"""Runs in MLflow, and what is logged to them."""

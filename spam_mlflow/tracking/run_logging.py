@@ -1,0 +1,142 @@
+"""Logging to a run: parameters, metrics, descriptions and files."""
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, Metric, Param
+from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
+
+from spam_mlflow.tracking.run_folder import REJECTED_FILE
+from spam_mlflow.tracking.runs import ERROR_TAG, TAG_LIMIT
+
+if TYPE_CHECKING:
+    from spam_mlflow.data.messages import Messages
+
+_PARAMETER_LIMIT = 6000  # characters; MLflow's own limit
+
+
+def describe_run(markdown: str) -> None:
+    """Show `markdown` as the active run's description in the UI."""
+    mlflow.set_tag("mlflow.note.content", markdown[:TAG_LIMIT])
+
+
+def log_parameters(flat: Mapping[str, Any]) -> None:
+    """Log configuration values as parameters of the active run.
+
+    A parameter that `mlflow run` has logged already, such as `data_dir`, stays as the user gave
+    it, since MLflow refuses a second value.
+
+    Args:
+        flat: Values by key, such as "train.epochs". Values that are too long for MLflow are cut;
+            config.yaml among the artifacts has all of them in full.
+    """
+    active = mlflow.active_run()
+    logged = set(mlflow.get_run(active.info.run_id).data.params) if active else set()
+    mlflow.log_params({k: str(v)[:_PARAMETER_LIMIT] for k, v in flat.items() if k not in logged})
+
+
+def log_parameters_of(client: MlflowClient, run_id: str, values: Mapping[str, Any]) -> None:
+    """Log parameters to a run that need not be the active one, such as a trial's.
+
+    Args:
+        client: Client of the tracking store.
+        run_id: ID of the run.
+        values: Parameters by name.
+    """
+    params = [Param(name, str(value)[:_PARAMETER_LIMIT]) for name, value in values.items()]
+    client.log_batch(run_id, params=params)
+
+
+def log_epoch(epoch: int, metrics: Mapping[str, float]) -> None:
+    """Log an epoch's metrics to the active run, so that the UI draws them during training.
+
+    Args:
+        epoch: Number of the epoch, from 0.
+        metrics: Metrics by name.
+    """
+    mlflow.log_metrics(dict(metrics), step=epoch + 1)
+
+
+def log_metrics_of(
+    client: MlflowClient,
+    run_id: str,
+    metrics: Mapping[str, float],
+    step: int = 0,
+    model_id: str | None = None,
+    dataset: Dataset | None = None,
+) -> None:
+    """Log metrics to a run that need not be the active one.
+
+    Args:
+        client: Client of the tracking store.
+        run_id: ID of the run.
+        metrics: Metrics by name.
+        step: Step of all metrics, such as the number of epochs so far.
+        model_id: ID of the logged model that the metrics belong to, with which the UI shows them.
+        dataset: The dataset that the model was scored on, one of the run's inputs.
+    """
+    now = int(time.time() * 1000)
+    data_name, digest = (dataset.name, dataset.digest) if dataset else (None, None)
+    entries = [
+        Metric(name, value, now, step, model_id, data_name, digest, run_id)
+        for name, value in metrics.items()
+    ]
+    client.log_batch(run_id, entries)
+
+
+def log_error_of(client: MlflowClient, run_id: str, reason: str) -> None:
+    """Tag a run that need not be the active one with the reason why it failed."""
+    client.set_tag(run_id, ERROR_TAG, reason[:TAG_LIMIT])
+
+
+def log_trial(number: int, value: float | None, best: float | None) -> None:
+    """Log a trial's value and the best one so far to the active run, so that the UI draws them.
+
+    Args:
+        number: Number of the trial, from 0.
+        value: The trial's value of the objective; None if it was not completed.
+        best: The best value so far; None before the first complete trial.
+    """
+    values = {"trial_value": value, "best_value": best}
+    known = {name: value for name, value in values.items() if value is not None}
+    mlflow.log_metrics(known, step=number + 1)
+
+
+def log_file(file: Path) -> None:
+    """Upload `file` to the active run's artifacts, under its own name."""
+    mlflow.log_artifact(str(file))
+
+
+def log_folder(folder: Path) -> None:
+    """Upload everything in `folder` to the active run's artifacts, with the same layout."""
+    mlflow.log_artifacts(str(folder))
+
+
+def log_rejected(messages: "Messages", folder: Path) -> None:
+    """Upload the table of rejected rows if there are any, so that even a failing run shows them.
+
+    Args:
+        messages: The messages that were read.
+        folder: The run's folder, which holds the table.
+    """
+    if len(messages.rejected):
+        log_file(folder / REJECTED_FILE)
+
+
+def log_preset(preset: str | None) -> None:
+    """Tag the active run with its experiment preset, if it has one, to group runs by it."""
+    if preset is not None:
+        mlflow.set_tag("preset", preset)
+
+
+def show_table(name: str) -> None:
+    """Have the UI's evaluation view show and compare the active run's artifact `name`.
+
+    MLflow's own `log_table` would append to an existing table, and list and read the artifacts.
+    """
+    mlflow.set_tag(MLFLOW_LOGGED_ARTIFACTS, json.dumps([{"path": name, "type": "table"}]))

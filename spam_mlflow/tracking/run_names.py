@@ -1,0 +1,63 @@
+"""Names of runs: the model, the data and whatever differs from the defaults."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import mlflow
+from omegaconf import DictConfig
+
+from spam_mlflow.config.compose import compose, flatten
+
+_NAME_LIMIT = 100  # characters
+# Paths and storage do not distinguish a run, and its name holds the model's name anyway.
+_UNNAMED = ("data.", "data_dir", "output_dir", "storage.", "register", "model.name", "split._")
+_RANDOM_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")
+
+
+def name_run(name: str, instead_of: str | None = None) -> None:
+    """Name the active run, unless the user has named it.
+
+    MLflow's own random names, such as "gifted-crow-12", are replaced.
+
+    Args:
+        name: The new name.
+        instead_of: An earlier name that this function gave and that may be replaced.
+    """
+    active = mlflow.active_run()
+    given = mlflow.get_run(active.info.run_id).info.run_name if active else None
+    if given in (None, instead_of) or _RANDOM_NAME.fullmatch(str(given)):
+        mlflow.set_tag("mlflow.runName", name)
+
+
+def differences(cfg: DictConfig) -> str:
+    """Return how a configuration differs from its defaults, as the end of a run's name.
+
+    Args:
+        cfg: The composed configuration of `main`. It is compared with its preset if it has one,
+            else with the defaults of its model.
+
+    Returns:
+        Text such as ", epochs=3", or an empty string if nothing differs.
+    """
+    overrides = [f"model={cfg.model.name}"]
+    if cfg.preset is not None:
+        overrides = [f"experiment={cfg.preset}"]
+    defaults = flatten(compose("main", overrides))
+    changed = {
+        key: value
+        for key, value in flatten(cfg).items()
+        if key in defaults and value != defaults[key] and not key.startswith(_UNNAMED)
+    }
+    return f", {short_values(changed)}" if changed else ""
+
+
+def short_values(values: Mapping[str, Any]) -> str:
+    """Return configuration values with short keys, as in a run's name, cut to its length.
+
+    Args:
+        values: Values by key, such as "train.epochs".
+    """
+    short = {key: f"{v:.3g}" if isinstance(v, float) else str(v) for key, v in values.items()}
+    text = ", ".join(dict.fromkeys(f"{k.rpartition('.')[2]}={v}" for k, v in short.items()))
+    return text if len(text) <= _NAME_LIMIT else f"{text[:_NAME_LIMIT]}…"

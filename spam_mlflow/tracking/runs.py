@@ -1,0 +1,212 @@
+"""Runs in MLflow: their store and experiment, how they begin and how they end."""
+
+import contextlib
+import logging
+import os
+import re
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from spam_mlflow import error_messages
+from spam_mlflow.config.paths import working_root
+from spam_mlflow.config.schema import StorageSettings
+from spam_mlflow.errors import UserError
+from spam_mlflow.storage import s3
+
+EXPERIMENT = "spam-classifier"
+REGISTERED_MODEL = "spam-classifier"
+ERROR_TAG = "error"
+"""Tag of a failed run that says why."""
+
+TAG_LIMIT = 5000
+"""Characters of a tag's value; MLflow's own limit."""
+
+_PROBE_SECONDS = 10
+_KIND = "mlflow.experimentKind"
+# The errors if two processes insert the same row: of PostgreSQL, SQLite and MySQL, and of MLflow
+# itself for experiments and for versions.
+_CONFLICT = re.compile(
+    "UniqueViolation|UNIQUE constraint|Duplicate entry|already exists|Giving up after"
+)
+_ATTEMPTS = 5
+_MONITOR_SECONDS = 2
+
+Result = TypeVar("Result")
+
+
+def connect() -> None:
+    """Choose the tracking store: MLFLOW_TRACKING_URI, else a SQLite file.
+
+    The file is in the project root, or in the working directory if the project is installed.
+
+    Raises:
+        UserError: If MLFLOW_TRACKING_URI names a server that does not answer. MLflow itself would
+            retry for minutes first.
+    """
+    # A server that restarts is waited for, for about a minute; MLflow would wait four minutes.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "5")
+    # MLflow's progress bars and its reminders to open the UI would hide the training's own lines.
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    for name in ("mlflow.store.db.utils", "alembic", "mlflow.tracking.fluent"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # If the store fails, the run itself reports it.
+    logging.getLogger("mlflow.system_metrics").setLevel(logging.CRITICAL)
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    if not uri:
+        mlflow.set_tracking_uri(f"sqlite:///{working_root() / 'mlflow.db'}")
+    elif uri.startswith(("http://", "https://")):
+        _require_answer(uri)
+
+
+def _require_answer(uri: str) -> None:
+    import requests
+
+    try:
+        requests.get(f"{uri.rstrip('/')}/health", timeout=_PROBE_SECONDS)
+    except requests.RequestException as error:
+        raise UserError(
+            f"the tracking server MLFLOW_TRACKING_URI={uri} does not answer "
+            f"({type(error).__name__}); start it, or unset the variable to log to a local file"
+        ) from error
+
+
+@contextlib.contextmanager
+def run(
+    storage: StorageSettings | None = None,
+    run_id: str | None = None,
+    experiment: str = EXPERIMENT,
+    monitored: bool = False,
+) -> Iterator[mlflow.ActiveRun]:
+    """Open the run that `mlflow run` made, else a new one, and close it with the right status.
+
+    The status is FINISHED, KILLED if the user interrupts, or else FAILED, with the reason as tag
+    `error`. What was logged is kept in each case.
+
+    Args:
+        storage: How to reach the run's artifacts if they are on S3; None means as the environment
+            says.
+        run_id: ID of an earlier run to go on with instead.
+        experiment: Experiment of a new run if the caller's environment names none.
+        monitored: Whether to log the use of processors, memory, disk and network during the run,
+            unless the environment says otherwise.
+
+    Yields:
+        The active run.
+    """
+    if storage is not None:
+        s3.configure_mlflow(storage)
+    if "MLFLOW_RUN_ID" not in os.environ and run_id is None:
+        _choose_experiment(experiment)
+    if monitored:
+        os.environ.setdefault("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true")
+        # With MLflow's default of 10 s, a short training would be a single point.
+        os.environ.setdefault("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", str(_MONITOR_SECONDS))
+    active = mlflow.start_run(run_id)
+    try:
+        if storage is not None and active.info.artifact_uri.startswith("s3:"):
+            s3.set_client_timeouts(storage)
+        _show_training_first(active.info.experiment_id)
+        if ERROR_TAG in active.data.tags:
+            mlflow.delete_tag(ERROR_TAG)
+        yield active
+    except KeyboardInterrupt:
+        mlflow.end_run("KILLED")
+        raise
+    except BaseException as error:
+        # The store itself may have failed. A second error must not hide the first one, nor be
+        # waited for as long.
+        os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "1"
+        with contextlib.suppress(Exception):
+            mlflow.set_tag(
+                ERROR_TAG, (error_messages.user_message(error) or repr(error))[:TAG_LIMIT]
+            )
+            mlflow.end_run("FAILED")
+        raise
+    mlflow.end_run()
+
+
+def retry_on_conflict(action: Callable[[], Result]) -> Result:
+    """Run `action`, and run it again if another process was faster.
+
+    MLflow's stores look for a row and insert it if there is none. If two processes do so at the
+    same moment, one of them gets an error that the row exists, and finds it when it tries again.
+
+    Args:
+        action: A call of MLflow that may be repeated.
+
+    Returns:
+        What `action` returns.
+
+    Raises:
+        MlflowException: If `action` fails for another reason, or conflicts five times.
+    """
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return action()
+        except MlflowException as error:
+            if not _CONFLICT.search(str(error)):
+                raise
+    return action()
+
+
+def _choose_experiment(name: str) -> None:
+    """Choose the experiment of the environment, else `name`, and create it if it is missing."""
+    if os.environ.get("MLFLOW_EXPERIMENT_ID"):
+        return
+    chosen = os.environ.get("MLFLOW_EXPERIMENT_NAME") or name
+    retry_on_conflict(lambda: _require_experiment(chosen))
+    mlflow.set_experiment(chosen)
+
+
+def _require_experiment(name: str) -> None:
+    if mlflow.get_experiment_by_name(name) is None:
+        local = not os.environ.get("MLFLOW_TRACKING_URI")
+        mlflow.create_experiment(name, str(working_root() / "mlruns") if local else None)
+
+
+def experiment_name(client: MlflowClient) -> str:
+    """Return the name of the environment's experiment, else spam-classifier."""
+    number = os.environ.get("MLFLOW_EXPERIMENT_ID")
+    if number:
+        return str(client.get_experiment(number).name)
+    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
+
+
+def create_experiment(client: MlflowClient, name: str, location: str) -> bool:
+    """Create an experiment that keeps its artifacts at a given location.
+
+    Args:
+        client: Client of the tracking store.
+        name: Name of the experiment.
+        location: URI for the artifacts, without a slash at its end.
+
+    Returns:
+        Whether it was created; False if it exists with this location already.
+
+    Raises:
+        UserError: If it exists with another location, which MLflow cannot change.
+    """
+    existing = client.get_experiment_by_name(name)
+    if existing is None:
+        client.create_experiment(name, location)
+        return True
+    if existing.artifact_location.rstrip("/") != location:
+        raise UserError(
+            f"the experiment {name} puts its artifacts into {existing.artifact_location}, which "
+            "was fixed when it was created; give another name=... and train with "
+            "MLFLOW_EXPERIMENT_NAME set to it"
+        )
+    return False
+
+
+def _show_training_first(experiment_id: str) -> None:
+    """Have the UI open the experiment at its runs, instead of at traces of language models."""
+    if _KIND not in mlflow.get_experiment(experiment_id).tags:
+        client = MlflowClient()
+        retry_on_conflict(
+            lambda: client.set_experiment_tag(experiment_id, _KIND, "custom_model_development")
+        )

@@ -1,0 +1,1 @@
+"""Fitting a model, and the experiment around it: data, split, metrics and files."""

@@ -1,0 +1,143 @@
+"""One experiment without MLflow: from messages to a fitted model, metrics and files."""
+
+import cProfile
+import io
+import logging
+import pstats
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from spam_mlflow.config.schema import DataSettings, TrainSettings
+from spam_mlflow.data.messages import Messages, write_rejected
+from spam_mlflow.data.splitters import Split
+from spam_mlflow.evaluation import artifacts, metrics, model_card
+from spam_mlflow.evaluation.metrics import Report
+from spam_mlflow.models import Architecture
+from spam_mlflow.tracking.run_folder import CARD_FILE, KERAS_FOLDER, PROFILE_FILE, REJECTED_FILE
+from spam_mlflow.training import fit
+from spam_mlflow.training.fit import EpochListener, Fit
+
+logger = logging.getLogger(__name__)
+
+_PROFILE_LINES = 60  # functions that are listed
+
+
+def load_messages(settings: DataSettings, folder: Path) -> Messages:
+    """Return the messages that the settings name; all commands that read messages call this.
+
+    Args:
+        settings: The data source, and the sources within it that are used.
+        folder: Folder for `rejected.csv`, which is written where rows are rejected.
+
+    Raises:
+        UserError: Where the data cannot be read, or a class or source is missing.
+    """
+    messages: Messages = settings.data.load()
+    if settings.sources is not None:
+        messages = messages.only(settings.sources)
+    if len(messages.rejected):
+        write_rejected(messages, folder / REJECTED_FILE)
+        logger.warning(
+            "%s of %s rows were rejected; see %s in the run's artifacts",
+            len(messages.rejected),
+            len(messages.rejected) + len(messages.frame),
+            REJECTED_FILE,
+        )
+    return messages
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A model, how it is fitted, and the messages that it is trained and tested on.
+
+    Attributes:
+        architecture: What the model is.
+        settings: How it is fitted.
+        seed: Seed of the initial weights, the augmentation and the order of the messages.
+        messages: All messages.
+        split: Their split into train, validation and test part.
+        preset: Name of the experiment preset, None where none is used.
+    """
+
+    architecture: Architecture
+    settings: TrainSettings
+    seed: int
+    messages: Messages
+    split: Split
+    preset: str | None = None
+
+    @property
+    def title(self) -> str:
+        """The experiment in a few words: preset, model and data."""
+        preset = f"{self.preset}: " if self.preset else ""
+        leaky = " (leaky split)" if self.split.leaky else ""
+        return f"{preset}{self.architecture.name} on {self.messages.name}{leaky}"
+
+    def fit(self, folder: Path, on_epoch: EpochListener, quiet: bool = False) -> Fit:
+        """Fit the model.
+
+        Args:
+            folder: Folder for `profile.txt`, which is written where `train.profile` is true.
+            on_epoch: Called after each epoch.
+            quiet: Print no line for each epoch.
+
+        Raises:
+            UserError: As `fit.fit` raises it.
+        """
+        profile = cProfile.Profile()
+        if self.settings.profile:
+            profile.enable()
+        try:
+            return fit.fit(
+                self.architecture,
+                self.split,
+                self.settings,
+                self.seed,
+                self.messages.digest,
+                on_epoch,
+                quiet,
+            )
+        finally:
+            if self.settings.profile:
+                profile.disable()
+                _write_profile(profile, folder / PROFILE_FILE)
+
+    def validation(self, fitted: Fit) -> Report:
+        """Return the metrics on the validation part, computed from out-of-fold scores."""
+        part, thresholds = self.split.part("validation"), fitted.classifier.metadata.thresholds
+        return metrics.report(part, fitted.validation_scores, thresholds, "val")
+
+    def test(self, fitted: Fit) -> Report:
+        """Return the metrics on the test part."""
+        part, thresholds = self.split.part("test"), fitted.classifier.metadata.thresholds
+        scores = fitted.classifier.spam_probability(list(part["text"]))
+        return metrics.report(part, scores, thresholds, "test")
+
+    def write(
+        self, fitted: Fit, test: Report, values: Mapping[str, float], title: str, folder: Path
+    ) -> None:
+        """Write the files of a run: split, plots, tables, model card and model.
+
+        Args:
+            fitted: The fitted model.
+            test: The report of the test part.
+            values: All metrics of the run by name.
+            title: Title of every plot.
+            folder: Folder for the files.
+        """
+        artifacts.write_split(self.split, folder)
+        artifacts.write_plots(test, fitted.epochs, title, folder)
+        artifacts.write_errors(metrics.misclassified(test), folder)
+        artifacts.write_predictions(test, folder)
+        card = model_card.write(
+            fitted.classifier.metadata, self.messages, self.split, values, self.settings.ham_fpr
+        )
+        (folder / CARD_FILE).write_text(card, encoding="utf-8")
+        fitted.classifier.save(folder / KERAS_FOLDER)
+
+
+def _write_profile(profile: cProfile.Profile, file: Path) -> None:
+    text = io.StringIO()
+    pstats.Stats(profile, stream=text).sort_stats("cumulative").print_stats(_PROFILE_LINES)
+    file.write_text(text.getvalue(), encoding="utf-8")

@@ -1,0 +1,316 @@
+"""Fitting a model: weights, calibration and thresholds."""
+
+import contextlib
+import functools
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from spam_mlflow.config.schema import TrainSettings
+from spam_mlflow.data import augmentation
+from spam_mlflow.data.splitters import Split, assign_folds
+from spam_mlflow.errors import UserError
+from spam_mlflow.models import Architecture
+from spam_mlflow.scorer import keras_backend
+from spam_mlflow.scorer.classifier import Classifier, Metadata, Thresholds
+from spam_mlflow.scorer.labels import is_spam
+from spam_mlflow.scorer.vectorizers import Vectorizer
+
+EpochListener = Callable[[int, Mapping[str, float]], None]
+"""Called after each epoch with its number, from 0, and its metrics by name."""
+
+LOW_FPR = 0.002
+"""Ham false-positive rate at which recall is compared between models."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted model, and how the fit went.
+
+    Attributes:
+        classifier: The model, calibrated and with its thresholds.
+        linear_weights: As `Architecture.linear_weights` returns them, None if it is not linear.
+        validation_scores: Out-of-fold spam probability of each row of the validation part, shape
+            (rows,).
+        epochs: `loss`, `accuracy`, `val_loss` and `val_accuracy` of each epoch.
+        seconds: Wall time from raw texts to trained weights, vocabulary included.
+        messages_per_second: Messages trained on, copies included, times epochs, per second of
+            `seconds`.
+    """
+
+    classifier: Classifier
+    linear_weights: dict[str, np.ndarray] | None
+    validation_scores: np.ndarray
+    epochs: list[dict[str, float]]
+    seconds: float
+    messages_per_second: float
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """Messages in the form that the network takes.
+
+    Attributes:
+        rows: Columns `text`, `label` and `fold`, among others.
+        inputs: The rows, as the vectorizer returns them; more may follow.
+    """
+
+    rows: pd.DataFrame
+    inputs: Any
+
+    @functools.cached_property
+    def spam(self) -> np.ndarray:
+        """1 for spam, 0 for ham; shape (rows,), float32."""
+        return is_spam(self.rows["label"]).astype(np.float32)
+
+    @functools.cached_property
+    def fold(self) -> np.ndarray:
+        """The fold of each row; shape (rows,), int64."""
+        return self.rows["fold"].to_numpy()
+
+    @functools.cached_property
+    def n_validation(self) -> int:
+        """Number of rows of the validation part, which is fold 0 and comes first."""
+        return int((self.fold == 0).sum())
+
+
+def fit(
+    architecture: Architecture,
+    split: Split,
+    settings: TrainSettings,
+    seed: int,
+    data_digest: str,
+    on_epoch: EpochListener,
+    quiet: bool = False,
+) -> Fit:
+    """Train the network, calibrate its scores and choose the thresholds.
+
+    Weights come from the training part; calibration and thresholds come from the validation part.
+    A cross-fitted architecture trains on both parts, and uses the out-of-fold scores of both.
+
+    Args:
+        architecture: What the model is.
+        split: The messages; the test part is not used.
+        settings: How the model is fitted.
+        seed: Seed of the initial weights, the augmentation and the order of the messages.
+        data_digest: SHA-256 (hex) of the messages, for the metadata.
+        on_epoch: Called after each epoch.
+        quiet: Print no line for each epoch.
+
+    Raises:
+        UserError: Where the loss becomes NaN or infinite, and where a cross-fitted architecture
+            meets a leaky split.
+    """
+    keras_backend.seed_everything(seed, settings.deterministic)
+    rows = _rows_with_folds(split, architecture.folds, seed)
+    start = time.perf_counter()
+    vectorizer = architecture.vectorizer()
+    training = _encode(_with_copies(rows, settings, seed), vectorizer.fit_transform)
+    if architecture.folds:
+        out_of_fold = _Encoded(rows, training.inputs)
+    else:
+        out_of_fold = _encode(split.part("validation").assign(fold=0), vectorizer.transform)
+    network, epochs = _train(
+        architecture, vectorizer, training, out_of_fold, settings, seed, on_epoch, quiet
+    )
+    seconds = time.perf_counter() - start
+    calibrated, scores = architecture.calibrated(
+        network, vectorizer, out_of_fold.inputs, out_of_fold.spam, out_of_fold.fold
+    )
+    thresholds = Thresholds(
+        chosen=threshold_at_fpr(scores, out_of_fold.spam, settings.ham_fpr),
+        low_fpr=threshold_at_fpr(scores, out_of_fold.spam, LOW_FPR),
+    )
+    metadata = _metadata(architecture, vectorizer, thresholds, data_digest)
+    return Fit(
+        classifier=Classifier(vectorizer, calibrated, metadata),
+        linear_weights=architecture.linear_weights(calibrated),
+        validation_scores=scores[: out_of_fold.n_validation],
+        epochs=epochs,
+        seconds=seconds,
+        messages_per_second=len(training.rows) * len(epochs) / seconds,
+    )
+
+
+def _rows_with_folds(split: Split, folds: int, seed: int) -> pd.DataFrame:
+    """Return the messages to train on with their `fold`; the validation part comes first, as 0.
+
+    Without `folds`, these are the training part alone, all in fold 1. With them, the training part
+    is assigned to the folds from 1 to `folds` - 1, groups together.
+    """
+    train, validation = split.part("train"), split.part("validation")
+    if not folds:
+        return train.assign(fold=1)
+    if split.leaky:
+        raise UserError(
+            f"split={split.name} scores its validation part as test part, too, so a model that "
+            "also trains on that part cannot be tested on it; choose split=grouped or another "
+            "model"
+        )
+    train = train.assign(fold=assign_folds(train, folds - 1, seed) + 1)
+    return pd.concat([validation.assign(fold=0), train], ignore_index=True)
+
+
+def _with_copies(rows: pd.DataFrame, settings: TrainSettings, seed: int) -> pd.DataFrame:
+    """Return `rows`, followed by their augmented copies."""
+    copies = augmentation.copies(
+        rows, settings.obfuscated_fraction, settings.padded_fraction, settings.max_augmented, seed
+    )
+    return pd.concat([rows, copies])
+
+
+def _encode(rows: pd.DataFrame, encode: Callable[[Sequence[str]], Any]) -> _Encoded:
+    return _Encoded(rows, encode(list(rows["text"])))
+
+
+def _metadata(
+    architecture: Architecture, vectorizer: Vectorizer, thresholds: Thresholds, data_digest: str
+) -> Metadata:
+    return Metadata(
+        architecture=architecture.name,
+        threshold=thresholds.chosen,
+        threshold_at_fpr_0_2pct=thresholds.low_fpr,
+        max_words=vectorizer.max_words,
+        max_sequence=vectorizer.max_sequence,
+        data_digest=data_digest,
+    )
+
+
+def threshold_at_fpr(scores: np.ndarray, spam: np.ndarray, ham_fpr: float | None) -> float:
+    """Return the lowest threshold with at most a given ham false-positive rate.
+
+    Args:
+        scores: Spam probabilities, shape (rows,).
+        spam: 1 for spam, 0 for ham; shape (rows,).
+        ham_fpr: Largest fraction of ham at or above the threshold, 0 to 1; None for no limit.
+
+    Returns:
+        The midpoint between the highest ham score that must stay below the threshold and the next
+        higher score; 0.5 without a limit.
+    """
+    if ham_fpr is None:
+        return 0.5
+    ham = np.sort(scores[spam == 0])[::-1]
+    highest_below = ham[int(np.floor(ham_fpr * len(ham)))]
+    above = scores[scores > highest_below]
+    return float(np.mean([highest_below, above.min() if len(above) else 1.0], dtype=np.float64))
+
+
+def _train(
+    architecture: Architecture,
+    vectorizer: Vectorizer,
+    training: _Encoded,
+    out_of_fold: _Encoded,
+    settings: TrainSettings,
+    seed: int,
+    on_epoch: EpochListener,
+    quiet: bool,
+) -> tuple[Any, list[dict[str, float]]]:
+    """Build and train the network; return it and the metrics of every epoch."""
+    steps = settings.epochs * -(-len(training.rows) // settings.batch_size)
+    network = architecture.build(vectorizer, settings.learning_rate, steps)
+    targets = architecture.targets(training.spam, training.fold)
+    weights = _row_weights(settings, training.spam)
+    n_validation = out_of_fold.n_validation
+    fit_arguments = {
+        **architecture.validation(
+            out_of_fold.inputs[:n_validation], out_of_fold.spam[:n_validation]
+        ),
+        **architecture.batches(training.inputs, targets, weights, settings.batch_size, seed),
+    }
+    return network, _fit_network(network, fit_arguments, settings, on_epoch, quiet)
+
+
+def _fit_network(
+    network: Any,
+    fit_arguments: Mapping[str, Any],
+    settings: TrainSettings,
+    on_epoch: EpochListener,
+    quiet: bool,
+) -> list[dict[str, float]]:
+    """Run Keras's training loop and return the metrics of every epoch."""
+    epochs: list[dict[str, float]] = []
+
+    def record(epoch: int, logs: Mapping[str, float]) -> None:
+        metrics = {name: float(value) for name, value in logs.items()}
+        _require_finite_loss(metrics["loss"], epoch, settings.learning_rate)
+        epochs.append(metrics)
+        on_epoch(epoch, metrics)
+
+    with _defer_interrupts() as raise_if_interrupted:
+        network.fit(
+            **fit_arguments,
+            epochs=settings.epochs,
+            steps_per_epoch=settings.steps_per_epoch or None,
+            callbacks=_callbacks(settings, record, raise_if_interrupted),
+            verbose=0 if quiet else 1 if sys.stdout.isatty() else 2,
+        )
+        raise_if_interrupted()
+    return epochs
+
+
+@contextlib.contextmanager
+def _defer_interrupts() -> Iterator[Callable[[], None]]:
+    """Defer Ctrl-C and SIGTERM.
+
+    Python may handle a signal while TensorFlow calls it for the next batch. A KeyboardInterrupt
+    that is raised there is lost, and training goes on.
+
+    Yields:
+        A function that raises KeyboardInterrupt if a signal has arrived.
+    """
+    received: list[int] = []
+
+    def raise_if_interrupted() -> None:
+        if received:
+            raise KeyboardInterrupt
+
+    signals = (signal.SIGINT, signal.SIGTERM)
+    previous = [signal.signal(number, lambda *_: received.append(1)) for number in signals]
+    try:
+        yield raise_if_interrupted
+    finally:
+        for number, handler in zip(signals, previous, strict=True):
+            signal.signal(number, handler)
+
+
+def _callbacks(
+    settings: TrainSettings, record: EpochListener, raise_if_interrupted: Callable[[], None]
+) -> list[Any]:
+    """Return the callbacks of Keras's training loop."""
+    callbacks = keras_backend.load().callbacks
+    chosen = [
+        callbacks.TerminateOnNaN(),
+        callbacks.LambdaCallback(
+            on_epoch_end=record, on_train_batch_end=lambda batch, logs: raise_if_interrupted()
+        ),
+    ]
+    if settings.early_stopping or settings.best_weights:
+        patience = settings.early_stopping or settings.epochs
+        best = settings.best_weights
+        chosen.append(
+            callbacks.EarlyStopping("val_loss", patience=patience, restore_best_weights=best)
+        )
+    return chosen
+
+
+def _row_weights(settings: TrainSettings, spam: np.ndarray) -> np.ndarray:
+    """Return the weight of each row in the loss, shape (rows,); spam is 1 for spam."""
+    if settings.class_weight == "none":
+        return np.ones(len(spam), dtype=np.float32)
+    share = float(spam.mean())
+    return np.where(spam == 1, 0.5 / share, 0.5 / (1 - share))
+
+
+def _require_finite_loss(loss: float, epoch: int, learning_rate: float) -> None:
+    if not np.isfinite(loss):
+        raise UserError(
+            f"the loss became {loss} in epoch {epoch + 1}; "
+            f"try a smaller train.learning_rate (now {learning_rate:g})"
+        )

@@ -1,0 +1,161 @@
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+from support.predictions import predictions
+from support.project import Project, require_one_line
+
+
+class Store:
+    """Runs as other commands leave them, without their trainings."""
+
+    def __init__(self, project: Project) -> None:
+        self.client: MlflowClient = project.client
+        self.experiment = self.client.create_experiment(
+            "spam-classifier", str(project.folder / "artifacts")
+        )
+        self.folder = project.folder
+        self.ids: dict[str, str] = {}
+
+    def add(
+        self,
+        name: str,
+        table: pd.DataFrame | None = None,
+        status: str = "FINISHED",
+        key: str | None = None,
+        **metrics: float,
+    ) -> None:
+        run_id = self.client.create_run(self.experiment, run_name=name).info.run_id
+        self.ids[key or name] = run_id
+        for metric, value in metrics.items():
+            self.client.log_metric(run_id, metric, value)
+        self.client.log_param(run_id, "train.epochs", str(len(self.ids)))
+        if table is not None:
+            table.to_csv(self.folder / "predictions.csv", index=False)
+            self.client.log_artifact(run_id, str(self.folder / "predictions.csv"))
+        if status != "RUNNING":
+            self.client.set_terminated(run_id, status)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return Project(tmp_path_factory.mktemp("compared"))
+
+
+@pytest.fixture(scope="module")
+def store(project: Project) -> Store:
+    store = Store(project)
+    store.add("good", predictions(95, 0), test_f1=0.97, test_mcc=0.9)
+    store.add("bad", predictions(60, 1), test_f1=0.75)
+    store.add("twin", predictions(95, 2), test_f1=0.97, key="twin 1")
+    store.add("twin", predictions(95, 3), test_f1=0.971, key="twin 2")
+    store.add("elsewhere", predictions(90, 0, messages=240), test_f1=0.95)
+    store.add("not a number", predictions(95, 0), test_f1=math.nan)
+    store.add("failed", status="FAILED")
+    store.add("running", status="RUNNING", loss=0.5)
+    store.add("foreign", pd.DataFrame({"x": [1]}), test_f1=0.5)
+    return store
+
+
+def test_runs_are_listed_the_best_first_and_the_odd_ones_last(
+    project: Project, store: Store
+) -> None:
+    done = project.run("compare", "columns=[test_f1,loss]")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:11]]
+    assert [row[3] for row in rows[:6]] == ["twin", "twin", "good", "elsewhere", "bad", "foreign"]
+    assert {row[3]: row[2:] for row in rows[6:]} == {
+        "not a number": ["finished", "not a number", "nan", "-"],
+        "failed": ["failed", "failed", "-", "-"],
+        "running": ["running", "running", "-", "0.5"],
+    }
+    assert rows[4][0] == store.ids["bad"][:8]
+    assert lines[-1] == "9 of 9 runs, by test_f1"
+
+
+def test_the_list_can_be_filtered_sorted_and_cut(project: Project, store: Store) -> None:
+    chosen = ("filter='metrics.test_f1 > 0.6'", "sort=test_mcc", "limit=1")
+    done = project.run("compare", *chosen, "columns=[test_mcc]")
+    assert done.stdout.splitlines()[2].startswith(f"| {store.ids['good'][:8]} |")
+    assert done.stdout.splitlines()[-1] == "1 of 5 runs, by test_mcc"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("filter='test_f1 >'",), "filter='test_f1 >': "),
+        (("experiment_name=nothing",), "experiment_name='nothing' does not exist; existing: "),
+        (("runs=[nobody]",), "runs: 'nobody' fits no run of the experiment"),
+        (("runs=[twin]",), "runs: 'twin' fits several runs ("),
+        (("runs=[failed,running]",), "none of the runs can be compared"),
+        (("limit=0",), "limit=0: Input should be greater than or equal to 1"),
+    ],
+)
+def test_what_cannot_be_compared_is_said(
+    project: Project, store: Store, arguments: tuple[str, ...], message: str
+) -> None:
+    require_one_line(project.run("compare", *arguments), message)
+
+
+@pytest.fixture(scope="module")
+def report(project: Project, store: Store) -> tuple[str, str, Path]:
+    """What is printed and warned of, and the folder, of a report on good, bad and odd runs."""
+    folder = project.folder / "report"
+    runs = [store.ids[name] for name in ("good", "bad", "elsewhere", "failed", "foreign")]
+    done = project.run("compare", f"runs=[{','.join(runs)}]", f"output_dir={folder}")
+    assert done.returncode == 0, done.stderr
+    return done.stdout, done.stderr, folder
+
+
+def test_metrics_have_intervals_and_differences_a_verdict(report: tuple[str, str, Path]) -> None:
+    printed, _, _ = report
+    assert "| good | 0.9744 (" in printed
+    assert "| bad  | 0.7500 (" in printed or "| bad | 0.7500 (" in printed
+    (f1,) = [line for line in printed.splitlines() if "| F1 " in line and "bad" in line[:20]]
+    assert "-0.2244" in f1
+    assert "smaller" in f1
+    (fpr,) = [line for line in printed.splitlines() if "| ham FPR " in line and "bad" in line[:20]]
+    assert "no significant difference" in fpr
+
+
+def test_runs_of_other_messages_are_refused(report: tuple[str, str, Path]) -> None:
+    printed, _, _ = report
+    refused = [line for line in printed.splitlines() if line.startswith("Refused: ")]
+    assert len(refused) == 1
+    assert "elsewhere and good were scored on different messages (digests " in refused[0]
+
+
+def test_runs_without_predictions_are_left_out_and_said_why(report: tuple[str, str, Path]) -> None:
+    _, warned, folder = report
+    assert "Left out: failed is failed and has no predictions.csv" in warned
+    assert "Left out: foreign: its predictions.csv lacks text, label" in warned
+    assert "failed is failed and has no predictions.csv" in (folder / "report.html").read_text()
+
+
+def test_the_report_shows_curves_slices_and_disagreements(report: tuple[str, str, Path]) -> None:
+    _, _, folder = report
+    html = (folder / "report.html").read_text()
+    assert html.count('src="data:image/png;base64,') == 4  # two curves for each holdout
+    assert "<script" not in html
+    assert "&lt;script&gt;alert(&#39;win&#39;)&lt;/script&gt; &amp; call now" in html
+    disagreed = int((predictions(95, 0)["predicted"] != predictions(60, 1)["predicted"]).sum())
+    assert f"{disagreed} messages that the runs label differently" in html
+    assert "train.epochs" in html
+    assert "http" not in html.replace("http-equiv", "")  # needs nothing from elsewhere
+    names = {file.name for file in (folder / "figures").iterdir()}
+    curves = ("precision_and_recall", "calibration")
+    assert names == {f"{curve}_{holdout}.png" for curve in curves for holdout in (1, 2)}
+
+
+def test_the_report_is_logged_to_a_run_of_its_own(
+    project: Project, store: Store, report: tuple[str, str, Path]
+) -> None:
+    run = project.last_run()
+    assert run.data.tags["kind"] == "comparison"
+    assert run.data.tags["compared"].split(", ")[0] == store.ids["good"]
+    assert run.info.run_name == "Comparison of 3 runs"
+    html = project.client.download_artifacts(run.info.run_id, "report.html")
+    assert Path(html).read_text() == (report[2] / "report.html").read_text()

@@ -1,0 +1,18 @@
+import runpy
+import sys
+
+import pytest
+from support.project import ROOT
+
+NAMES = sorted(file.stem for file in (ROOT / "scripts").glob("[a-z]*.py"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_scripts_explain_themselves(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(ROOT / "scripts" / f"{name}.py"), run_name="__main__")
+    assert end.value.code == 0
+    assert "usage:" in capsys.readouterr().out

@@ -1,0 +1,274 @@
+"""What happens to a training run when a store fails: each row of the README's table is a test."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.fault_proxy import SLOW_DOWN, Answer, Call, Proxy, Reset, Stall, between
+from support.project import Project
+from support.servers import S3Server, stack_command
+
+from scripts.stack import Stack
+from spam_mlflow.registry import loading
+
+QUICK = ("main", "data=sample", "train.epochs=1")
+KEPT = re.compile(r"the trained model is kept in (\S+):")
+
+
+@pytest.fixture
+def on_s3(tmp_path: Path, rclone: S3Server) -> Iterator[tuple[Project, Proxy]]:
+    """A project whose experiment lies in a bucket, and the proxy in front of that store."""
+    with between(rclone.url) as proxy:
+        project = Project(tmp_path, {**rclone.credentials, "TMPDIR": str(tmp_path)})
+        options = ("storage=local", f"endpoint_url={proxy.url}", f"bucket={rclone.new_bucket()}")
+        done = project.run("bucket", *options)
+        assert done.returncode == 0, done.stderr
+        proxy.requests.clear()
+        yield project, proxy
+
+
+@pytest.fixture
+def on_server(tmp_path: Path, stack: Stack) -> Iterator[tuple[Project, Proxy]]:
+    """A project that logs to the stack, in an experiment of its own, and a proxy for the server."""
+    with between(stack.state.url("mlflow"), rename_host=True) as proxy:
+        variables = {"MLFLOW_TRACKING_URI": stack.state.url("mlflow"), "TMPDIR": str(tmp_path)}
+        yield Project(tmp_path, {**variables, "MLFLOW_EXPERIMENT_NAME": tmp_path.name}), proxy
+
+
+def store(proxy: Proxy, **changes: Any) -> tuple[str, ...]:
+    values = {"attempts": 3, **changes}
+    given = (f"storage.{key}={value}" for key, value in values.items())
+    return ("storage=local", f"storage.endpoint_url={proxy.url}", *given)
+
+
+def versions_of(project: Project, run_id: str) -> list[Any]:
+    return list(project.client.search_model_versions(f"run_id='{run_id}'"))
+
+
+def assert_complete(project: Project, run_id: str) -> None:
+    """The run has all its artifacts, one finished model and one version, whose files are whole."""
+    run = project.client.get_run(run_id)
+    assert run.info.status == "FINISHED"
+    assert "error" not in run.data.tags
+    with project.environment_here():
+        names = {file.path for file in project.client.list_artifacts(run_id)}
+        assert {"config.yaml", "errors.json", "figures", "keras", "model_card.md"} <= names
+        assert run.data.metrics["test_f1"] > 0.5
+        (version,) = versions_of(project, run_id)
+        with project.store_here():
+            loading.download(f"models:/spam-classifier/{version.version}")
+    models = project.client.search_logged_models([run.info.experiment_id])
+    statuses = [str(model.status) for model in models if model.source_run_id == run_id]
+    assert statuses == ["READY"]
+
+
+def beside(project: Project, server: S3Server) -> Project:
+    """The same project, which reaches the store without the proxy."""
+    variables = {"MLFLOW_S3_ENDPOINT_URL": server.url, "AWS_DEFAULT_REGION": "us-east-1"}
+    return Project(project.folder, {**project.environment, **variables})
+
+
+# A store that recovers in time: the user sees nothing
+
+
+@pytest.mark.parametrize(
+    "fault", [SLOW_DOWN, Reset(), Stall(4)], ids=["503 SlowDown", "reset", "stall"]
+)
+def test_a_short_failure_of_s3_is_waited_for(
+    on_s3: tuple[Project, Proxy], fault: Any, rclone: S3Server
+) -> None:
+    project, proxy = on_s3
+    rule = proxy.inject(fault, "PUT", "MLmodel", times=2)
+    done = project.run(*QUICK, *store(proxy, read_timeout=2))
+    assert done.returncode == 0, done.stderr
+    assert rule.times == 0
+    assert_complete(beside(project, rclone), project.last_run().info.run_id)
+
+
+# A store that stays away: the run fails, nothing is registered, `resume` completes it
+
+
+@pytest.mark.parametrize("path", ["model_card.md", "linear-weights.npz"], ids=["files", "model"])
+def test_a_failed_upload_keeps_the_model_and_is_resumed_without_training(
+    on_s3: tuple[Project, Proxy], rclone: S3Server, path: str
+) -> None:
+    project, proxy = on_s3
+    proxy.inject(SLOW_DOWN, "PUT", path)
+    done = project.run(*QUICK, *store(proxy))
+    run = project.last_run()
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: the store is overloaded (SlowDown")
+    assert run.info.status == "FAILED"
+    assert "SlowDown" in run.data.tags["error"]
+    assert versions_of(project, run.info.run_id) == []
+
+    proxy.heal()
+    kept = KEPT.search(done.stderr)
+    assert kept, done.stderr
+    resumed = project.run("resume", f"folder={kept[1]}", *store(proxy))
+    assert resumed.returncode == 0, resumed.stderr
+    assert "Epoch" not in resumed.stdout
+    assert not Path(kept[1]).exists()
+    assert_complete(beside(project, rclone), run.info.run_id)
+
+
+def test_a_store_that_takes_nothing_is_found_out_before_training(
+    on_s3: tuple[Project, Proxy],
+) -> None:
+    project, proxy = on_s3
+    proxy.inject(Answer(403, "AccessDenied"), "PUT")
+    done = project.run(*QUICK, *store(proxy))
+    assert done.returncode == 1
+    assert "Epoch" not in done.stdout
+    assert done.stderr.startswith("error: the key may not do that (AccessDenied)")
+    assert project.last_run().info.status == "FAILED"
+
+
+def test_a_finished_run_is_not_resumed_twice(on_s3: tuple[Project, Proxy]) -> None:
+    project, proxy = on_s3
+    folder = project.folder / "out"
+    done = project.run(*QUICK, f"output_dir={folder}", *store(proxy))
+    assert done.returncode == 0, done.stderr
+    proxy.requests.clear()
+    again = project.run("resume", f"folder={folder}", *store(proxy))
+    assert again.returncode == 0, again.stderr
+    assert "is complete already" in again.stderr
+    assert proxy.requests == []
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda folder: None, "does not hold a finished training"),
+        (lambda folder: (folder / "results.json").write_text("{}"), "does not hold a finished"),
+    ],
+)
+def test_a_folder_that_holds_no_training_is_not_resumed(
+    project: Project, make: Callable[[Path], None], expected: str
+) -> None:
+    make(project.folder)
+    done = project.run("resume", f"folder={project.folder}")
+    assert done.returncode == 1
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# The tracking server
+
+
+def kill(stack: Stack, service: str) -> None:
+    current = Stack.open(stack.folder, {}, auth=False).process(service)
+    assert current is not None
+    os.killpg(current.pid, signal.SIGKILL)
+    current.wait(10)
+
+
+def restart(stack: Stack) -> None:
+    done = stack_command(stack.folder, "start")
+    assert done.returncode == 0, done.stderr
+
+
+def through(project: Project, proxy: Proxy) -> Project:
+    return Project(project.folder, {**project.environment, "MLFLOW_TRACKING_URI": proxy.url})
+
+
+@pytest.mark.parametrize(
+    ("service", "method", "path"),
+    [("mlflow", "PUT", "linear-weights.npz"), ("postgresql", "POST", "log-batch")],
+    ids=["server, while the model is logged", "database, during training"],
+)
+def test_what_is_killed_and_restarted_is_waited_for(
+    on_server: tuple[Project, Proxy], stack: Stack, service: str, method: str, path: str
+) -> None:
+    project, proxy = on_server
+
+    def crash() -> None:
+        kill(stack, service)
+        restart(stack)
+
+    rule = proxy.inject(Call(crash), method, path, times=1)
+    done = through(project, proxy).run(*QUICK)
+    assert done.returncode == 0, done.stderr
+    assert rule.times == 0
+    assert_complete(project, project.last_run().info.run_id)
+
+
+def test_a_server_that_stays_away_while_the_model_is_logged(
+    on_server: tuple[Project, Proxy], stack: Stack
+) -> None:
+    project, proxy = on_server
+    variables = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
+    impatient = Project(project.folder, {**through(project, proxy).environment, **variables})
+    proxy.inject(Call(lambda: kill(stack, "mlflow")), "PUT", "linear-weights.npz", times=1)
+    done = impatient.run(*QUICK)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    kept = KEPT.search(done.stderr)
+    assert kept, done.stderr
+
+    restart(stack)
+    run = project.last_run()
+    assert run.info.status != "FINISHED"
+    assert versions_of(project, run.info.run_id) == []
+    resumed = project.run("resume", f"folder={kept[1]}")
+    assert resumed.returncode == 0, resumed.stderr
+    assert_complete(project, run.info.run_id)
+
+
+# The client's disk
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 110 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=110m", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("only root can mount a small file system")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def fill(folder: Path, leave: int) -> None:
+    with (folder / "filler").open("wb") as file:
+        for _ in range((shutil.disk_usage(folder).free - leave) // 2**16):
+            file.write(bytes(2**16))
+
+
+@pytest.mark.parametrize("setting", ["TMPDIR", "output_dir"])
+def test_a_disk_without_room_is_found_out_before_training(
+    tmp_path: Path, small_disk: Path, setting: str
+) -> None:
+    fill(small_disk, 10 * 2**20)
+    project = Project(tmp_path, {"TMPDIR": str(small_disk)} if setting == "TMPDIR" else {})
+    overrides = [f"output_dir={small_disk}"] if setting == "output_dir" else []
+    done = project.run(*QUICK, *overrides)
+    assert done.returncode == 1
+    assert re.search(rf"error: only \d+ MB are free .* with {setting}", done.stderr), done.stderr
+    assert "Epoch" not in done.stdout
+
+
+def test_a_disk_that_fills_up_during_training(project: Project, small_disk: Path) -> None:
+    process = project.start(*QUICK, "train.epochs=20", f"output_dir={small_disk}")
+    try:
+        project.wait_for_epoch()
+        fill(small_disk, 2**18)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    run = project.last_run()
+    assert process.returncode == 1
+    assert errors.splitlines()[-1].startswith("error: no space is left on the disk of"), errors
+    assert run.info.status == "FAILED"
+    assert "no space is left" in run.data.tags["error"]
+    assert versions_of(project, run.info.run_id) == []

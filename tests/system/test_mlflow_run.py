@@ -1,0 +1,69 @@
+"""The project as `mlflow run` runs it."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from support.project import EXPERIMENT, MLFLOW, ROOT, Project
+
+SAMPLE = ROOT / "spam_mlflow" / "data" / "sources" / "sample.csv"
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project's files alone, as a clone has them."""
+    target = tmp_path_factory.mktemp("clone") / "a clone"
+    target.mkdir()
+    for name in ("MLproject", "conda.yaml", "requirements.txt"):
+        shutil.copy(ROOT / name, target)
+    for name in ("conf", "spam_mlflow"):
+        shutil.copytree(ROOT / name, target / name)
+    return target
+
+
+def run_project(project: Project, clone: Path, *arguments: str, manager: str = "local") -> str:
+    options = ["--env-manager", manager, "--experiment-name", EXPERIMENT]
+    inside = Project(project.folder, {"PYTHONPATH": "", **project.environment})
+    done = inside.call(MLFLOW, "run", str(clone), *options, *arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize("manager", ["local", "uv"])
+def test_the_main_job(project: Project, clone: Path, manager: str) -> None:
+    arguments = ("-P", "epochs=1", "-P", "data=sample")
+    run_project(project, clone, *arguments, manager=manager)
+    run = project.last_run()
+    assert run.info.status == "FINISHED"
+    assert run.data.params["train.epochs"] == "1"
+    assert run.data.metrics["test_f1"] > 0.5
+    assert len(project.runs()) == 1  # the run that `mlflow run` made, not a second one
+    assert project.client.get_model_version("spam-classifier", "1").run_id == run.info.run_id
+
+
+def test_parameters_reach_the_configuration_as_they_are(project: Project, clone: Path) -> None:
+    shell = "$(touch ran) `touch ran`; touch ran"
+    (project.folder / shell).mkdir()
+    shutil.copy(SAMPLE, project.folder / shell / "my file, new.csv")
+    overrides = 'data.path="my file, new.csv" split.test=0.3 register=false'
+    arguments = [f"data_dir={project.folder / shell}", f"overrides={overrides}", "data=csv"]
+    arguments.append("epochs=1")
+    run_project(project, clone, *(piece for a in arguments for piece in ("-P", a)))
+    run_id = project.last_run().info.run_id
+    config = Path(project.client.download_artifacts(run_id, "config.yaml")).read_text()
+    assert yaml.safe_load(config)["data_dir"] == str(project.folder / shell)
+    assert yaml.safe_load(config)["data"]["path"] == "my file, new.csv"
+    assert yaml.safe_load(config)["split"]["test"] == 0.3
+    assert not list(project.folder.rglob("ran"))
+    assert not list(clone.rglob("ran"))
+
+
+def test_a_failure_inside_the_project_fails_its_run(project: Project, clone: Path) -> None:
+    inside = Project(project.folder, {"PYTHONPATH": ""})
+    done = inside.call(
+        MLFLOW, "run", str(clone), "--env-manager", "local", "-P", "epochs=0", "-P", "data=sample"
+    )
+    assert done.returncode != 0
+    assert "error: train.epochs=0: " in done.stderr
+    assert project.last_run().info.status == "FAILED"

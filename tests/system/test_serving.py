@@ -1,0 +1,250 @@
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import requests
+from mlflow.environment_variables import _MLFLOW_IS_IN_SERVING_ENVIRONMENT
+from support.project import MLFLOW, Trained
+from support.servers import serve
+
+from scripts import bench_serving
+from spam_mlflow.data.sources.sample import SampleSource
+from spam_mlflow.gate import scoring_server
+from spam_mlflow.gate.scoring_server import free_port
+from spam_mlflow.scorer.classifier import Classifier
+
+HAM, SPAM = (
+    "Ok, see you at seven then",
+    "Subscribe to my channel for free gift cards",
+)
+ODD = ["", " ", "\U0001f600\U0001f4b0", "\u05e9\u05dc\u05d5\u05dd \u202exyz", "a b " * 25_000]
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    url: str
+
+    def post(self, body: Any, content_type: str = "application/json") -> requests.Response:
+        data = body if isinstance(body, str | bytes) else json.dumps(body)
+        headers = {"Content-Type": content_type}
+        return requests.post(f"{self.url}/invocations", data=data, headers=headers, timeout=60)
+
+    def score(self, body: Any) -> list[dict[str, Any]]:
+        answer = self.post(body)
+        assert answer.status_code == 200, answer.text
+        return list(answer.json()["predictions"])
+
+
+@pytest.fixture(scope="module", params=["local", "uv"])
+def endpoint(
+    request: pytest.FixtureRequest, trained: Trained, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Endpoint]:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = [
+        *(MLFLOW, "models", "serve"),
+        *("-m", "models:/spam-classifier/1", "--env-manager", request.param),
+        *("--host", "127.0.0.1", "--port", str(port)),
+    ]
+    folder = tmp_path_factory.mktemp("serve")
+    # The model must bring its own code: the project is not on the path.
+    env = {**trained.project.env(), "PYTHONPATH": ""}
+    for _ in serve(command, folder, env, f"{url}/ping"):
+        yield Endpoint(url)
+
+
+def payloads(texts: list[str]) -> dict[str, Any]:
+    return {
+        "dataframe_split": {"dataframe_split": {"columns": ["text"], "data": [[t] for t in texts]}},
+        "dataframe_records": {"dataframe_records": [{"text": t} for t in texts]},
+        "inputs list": {"inputs": texts},
+        "inputs column": {"inputs": {"text": texts}},
+        "inputs records": {"inputs": [{"text": t} for t in texts]},
+        "instances list": {"instances": texts},
+        "instances records": {"instances": [{"text": t} for t in texts]},
+    }
+
+
+@pytest.mark.parametrize("texts", [[HAM, SPAM], [SPAM], [HAM, SPAM, *ODD]], ids=len)
+@pytest.mark.parametrize("form", payloads([]))
+def test_every_documented_payload_is_answered_alike(
+    endpoint: Endpoint, trained: Trained, form: str, texts: list[str]
+) -> None:
+    rows = endpoint.score(payloads(texts)[form])
+    classifier = Classifier.load(trained.artifacts / "keras")
+    expected = classifier.spam_probability(texts)
+    assert len(rows) == len(texts)
+    assert [set(row) for row in rows] == [{"label", "spam_probability", "ham_probability"}] * len(
+        rows
+    )
+    scores = [row["spam_probability"] for row in rows]
+    np.testing.assert_allclose(scores, expected, atol=1e-6)
+    np.testing.assert_allclose([row["ham_probability"] for row in rows], 1 - expected, atol=1e-6)
+    spam = np.array(scores) >= classifier.metadata.threshold
+    assert [row["label"] for row in rows] == np.where(spam, "spam", "ham").tolist()
+
+
+def test_the_examples_get_the_labels_a_person_would_give(endpoint: Endpoint) -> None:
+    assert [row["label"] for row in endpoint.score({"inputs": [HAM, SPAM]})] == ["ham", "spam"]
+
+
+def test_the_threshold_can_be_given(endpoint: Endpoint) -> None:
+    for threshold, label in ((0.0, "spam"), (1.0, "ham")):
+        rows = endpoint.score({"inputs": [HAM], "params": {"threshold": threshold}})
+        assert rows[0]["label"] == label
+
+
+def test_an_explanation_sums_to_the_logit(endpoint: Endpoint) -> None:
+    texts = [HAM, SPAM, *ODD]
+    plain = endpoint.score({"inputs": texts})
+    rows = endpoint.score({"inputs": texts, "params": {"explain": True}})
+    for row, unexplained in zip(rows, plain, strict=True):
+        assert row["spam_probability"] == unexplained["spam_probability"]
+        assert "explanation" not in unexplained
+        logit = math.log(row["spam_probability"] / row["ham_probability"])
+        total = sum(part["contribution"] for part in row["explanation"])
+        assert total == pytest.approx(logit, abs=1e-6)
+    features = [part["feature"] for part in rows[1]["explanation"]]
+    assert features[-2:] == ["all other features", "intercept"]
+    assert len(features) == 12
+    assert any("subscribe" in name or "channel" in name for name in features)
+    moved = [abs(part["contribution"]) for part in rows[1]["explanation"][:10]]
+    assert moved == sorted(moved, reverse=True)
+
+
+BAD: dict[str, tuple[Any, str]] = {
+    "1 MB": ({"inputs": [HAM, "a" * 2**20]}, "row 1 is 1,048,576 characters long; at most 200,000"),
+    "null": ({"dataframe_records": [{"text": HAM}, {"text": None}]}, "row 1 is null"),
+    "number": ({"dataframe_records": [{"text": 5}]}, "row 0 is int: 5"),
+    "boolean": ({"dataframe_records": [{"text": True}]}, "row 0 is bool: True"),
+    "object": ({"dataframe_records": [{"text": {"a": 1}}]}, "row 0 is dict"),
+    "null in inputs": ({"inputs": [HAM, None]}, "row 1 is null"),
+    "number in inputs": ({"inputs": [5]}, "row 0 is int: 5"),
+    "number in instances": ({"instances": [HAM, 5]}, "row 1 is int: 5"),
+    "null in a column": ({"inputs": {"text": [None]}}, "row 0 is null"),
+    "missing column": ({"dataframe_records": [{"body": HAM}]}, "text"),
+    "missing column, split": ({"dataframe_split": {"columns": ["x"], "data": [["y"]]}}, "text"),
+    "threshold": ({"inputs": [HAM], "params": {"threshold": 2}}, "threshold=2.0 must lie between"),
+    "threshold of text": ({"inputs": [HAM], "params": {"threshold": "x"}}, "threshold"),
+    "no known key": ({"texts": [HAM]}, "inputs"),
+    "not JSON": ("{nonsense", "JSON"),
+    "empty body": ("", "JSON"),
+    "list": ([HAM], "JSON"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_refused_with_a_reason(endpoint: Endpoint, name: str) -> None:
+    body, message = BAD[name]
+    answer = endpoint.post(body)
+    assert answer.status_code == 400, answer.text
+    assert message in answer.json()["message"]
+    assert "Traceback" not in answer.text
+    assert endpoint.score({"inputs": [HAM]})[0]["label"] == "ham"  # and the next one is served
+
+
+def test_an_unknown_content_type_is_refused(endpoint: Endpoint) -> None:
+    answer = endpoint.post("text\nhello\n", "text/plain")
+    assert answer.status_code == 415
+    assert "Traceback" not in answer.text
+
+
+def test_the_models_environment_is_small_and_pinned(trained: Trained) -> None:
+    model = model_folder(trained)
+    lines = (model / "requirements.txt").read_text().split()
+    names = [line.partition("==")[0] for line in lines]
+    assert sorted(names) == ["confusable-homoglyphs", "mlflow", "numpy", "pandas"]
+    assert all("==" in line for line in lines)
+    assert not [path for path in model.rglob("*") if path.suffix in (".pkl", ".pickle")]
+
+
+def model_folder(trained: Trained) -> Path:
+    uri = trained.project.client.get_model_version_download_uri("spam-classifier", "1")
+    return Path(mlflow.artifacts.download_artifacts(uri, tracking_uri=trained.project.store))
+
+
+def test_in_python_the_answer_is_a_table_equal_to_the_servers(
+    endpoint: Endpoint, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = mlflow.pyfunc.load_model(str(model_folder(trained)))
+    for texts in ([HAM, SPAM, *ODD], []):
+        params = {"explain": True}
+        table = model.predict(pd.DataFrame({"text": texts}, dtype=object), params=params)
+        served = endpoint.score({**payloads(texts)["dataframe_split"], "params": params})
+        assert table.to_dict(orient="records") == served
+        assert list(table)[:3] == ["label", "spam_probability", "ham_probability"]
+        with monkeypatch.context() as patched:
+            # What MLflow's server sets; a table would do there, too, but slowly.
+            patched.setenv(_MLFLOW_IS_IN_SERVING_ENVIRONMENT.name, "true")
+            assert model.predict(pd.DataFrame({"text": texts}, dtype=object), params) == served
+
+
+def test_many_clients_with_good_and_bad_requests_at_once(trained: Trained, tmp_path: Path) -> None:
+    texts = SampleSource().load().frame["text"].tolist()[:200]
+    with scoring_server.running(model_folder(trained), tmp_path / "server.log") as server:
+        found = bench_serving.soak(server, texts, 600)
+    assert (found.good, found.bad, found.wrong) == (540, 60, 0)
+    assert not found.unrefused
+    assert found.same_process
+
+
+def test_large_batches_do_not_hold_up_single_messages(trained: Trained, tmp_path: Path) -> None:
+    texts = SampleSource().load().frame["text"].tolist()
+    with (
+        scoring_server.running(model_folder(trained), tmp_path / "server.log") as server,
+        ThreadPoolExecutor(1) as pool,
+        server.another_client() as other,
+    ):
+        batch = pool.submit(server.score, {"inputs": texts * 20})
+        singles = 0
+        while not batch.done():
+            assert len(other.score({"inputs": [HAM]})) == 1
+            singles += 1
+        assert len(batch.result()) == 20 * len(texts)
+    assert singles > 3
+
+
+def test_the_install_step_of_the_generated_dockerfile(trained: Trained, tmp_path: Path) -> None:
+    version = "models:/spam-classifier/1"
+    mlflow_command = [sys.executable, "-m", "mlflow", "models", "generate-dockerfile"]
+    made = trained.project.call(*mlflow_command, "-m", version, "-d", str(tmp_path / "image"))
+    assert made.returncode == 0, made.stderr
+    dockerfile = (tmp_path / "image" / "Dockerfile").read_text()
+    (pinned,) = re.findall(r"^RUN pip install (mlflow==[\d.]+)$", dockerfile, re.MULTILINE)
+    (install,) = re.findall(r'^RUN python -c "(.*)"$', dockerfile, re.MULTILINE)
+    assert "COPY model_dir /opt/ml/model" in dockerfile
+    model = tmp_path / "image" / "model_dir"
+
+    def call(*command: str) -> None:
+        subprocess.run(command, check=True, capture_output=True, env=bare)
+
+    environment = tmp_path / "environment"
+    python = environment / "bin" / "python"
+    # As in the image: nothing on the path but this environment and the system's own programs.
+    bare = {**os.environ, "PATH": f"{python.parent}:/usr/bin:/bin", "PYTHONPATH": ""}
+    uv = [sys.executable, "-m", "uv"]
+    call(*uv, "venv", "--seed", "--python", sys.executable, str(environment))
+    call(*uv, "pip", "install", "--python", str(python), pinned)
+    call(str(python), "-c", install.replace("/opt/ml/model", str(model)))
+    installed = subprocess.run(
+        [str(python), "-m", "pip", "list"], capture_output=True, text=True, check=True, env=bare
+    ).stdout
+    assert "tensorflow" not in installed
+    port = free_port()
+    command = [str(python), "-m", "mlflow", "models", "serve", "-m", str(model)]
+    options = ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
+    url = f"http://127.0.0.1:{port}"
+    for _ in serve([*command, *options], tmp_path, bare, f"{url}/health"):
+        assert Endpoint(url).score({"inputs": [SPAM]})[0]["label"] == "spam"

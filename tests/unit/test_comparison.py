@@ -1,0 +1,57 @@
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from support.predictions import predictions
+
+from spam_mlflow.errors import UserError
+from spam_mlflow.evaluation import bootstrap, comparison
+from spam_mlflow.evaluation.comparison import Scored
+
+
+def scored(name: str, table: pd.DataFrame) -> Scored:
+    return Scored(name, None, table)  # type: ignore[arg-type]
+
+
+def test_other_holdouts_have_no_difference() -> None:
+    ours, theirs = scored("a", predictions(95, 0)), scored("b", predictions(95, 0, messages=202))
+    with pytest.raises(UserError, match="a and b were scored on different messages"):
+        comparison.difference(ours, theirs, "F1")
+
+
+def test_the_order_of_messages_and_their_labels_are_part_of_a_holdout() -> None:
+    table = predictions(95, 0)
+    other = table.assign(label=table["label"].where(table.index > 0, "ham"))
+    digests = {scored("x", t).digest for t in (table, other, table[::-1], table.copy())}
+    assert len(digests) == 3
+
+
+def test_an_interval_is_the_percentile_bootstraps() -> None:
+    table = predictions(60, 1).assign(group=np.arange(200))
+    one = scored("a", table)
+    value, low, high = one.intervals[list(comparison.METRICS).index("recall")]
+    spam = np.isin(table["predicted"][one.spam], "spam").astype(float)
+    expected = stats.bootstrap(
+        (spam,), np.mean, method="percentile", n_resamples=4000, rng=np.random.default_rng(0)
+    ).confidence_interval
+    assert value == pytest.approx(0.6)
+    assert (low, high) == pytest.approx((expected.low, expected.high), abs=0.02)
+
+
+def test_copies_of_a_message_widen_the_interval() -> None:
+    """Ten copies of a message are not ten messages."""
+    table = predictions(60, 1)
+    copied = pd.concat([table.assign(group=np.arange(200))] * 10, ignore_index=True)
+    f1 = list(comparison.METRICS).index("F1")
+    _, low, high = scored("a", copied).intervals[f1]
+    _, low_alone, high_alone = scored("a", copied.assign(group=np.arange(2000))).intervals[f1]
+    assert high - low > 2 * (high_alone - low_alone)
+
+
+def test_a_metric_that_is_not_defined_has_no_interval() -> None:
+    nothing = predictions(0, 0)  # nothing is predicted spam
+    counts = bootstrap.resampled(
+        nothing["group"].to_numpy(), (nothing["label"] == "spam").to_numpy(), np.zeros(200, bool)
+    )[0]
+    assert np.isnan(bootstrap.interval(bootstrap.precision, counts)).all()
+    assert "not defined" in comparison.formatted_intervals(scored("a", nothing))

@@ -1,0 +1,127 @@
+import functools
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from spam_mlflow.config.compose import compose
+from spam_mlflow.config.instantiate import validate
+from spam_mlflow.config.paths import choices
+from spam_mlflow.config.schema import GateSettings, PromoteSettings
+from spam_mlflow.data.sources.sample import SampleSource
+from spam_mlflow.evaluation import slices
+from spam_mlflow.gate import provenance, quality
+from spam_mlflow.gate.check import Check, Holdout, Scored
+from spam_mlflow.registry.versions import Version
+from spam_mlflow.scorer.classifier import Thresholds
+
+THRESHOLDS = Thresholds(0.5, 0.9)
+
+
+@functools.cache
+def promotion(*overrides: str) -> PromoteSettings:
+    found: PromoteSettings = validate("promote", compose("promote", ["version=1", *overrides]))
+    return found
+
+
+@pytest.fixture(scope="module")
+def holdout() -> Holdout:
+    messages = SampleSource().load()
+    return Holdout(messages, promotion().split.split(messages))
+
+
+def settings(*overrides: str) -> GateSettings:
+    return promotion(*overrides).gate
+
+
+def scored(scores: np.ndarray) -> Scored:
+    return Scored(THRESHOLDS, scores)
+
+
+def verdicts(checks: Iterable[Check]) -> dict[str, str]:
+    return {check.name: check.verdict for check in checks}
+
+
+@pytest.mark.parametrize("name", choices("gate"))
+def test_every_gate_configuration_is_valid(name: str) -> None:
+    assert settings(f"gate={name}").requests > 0
+
+
+def test_a_metric_that_is_missing_or_not_finite_fails(holdout: Holdout) -> None:
+    perfect = scored(holdout.spam.astype(float))
+    asked = settings("+gate.floors.nonsense=0.1")
+    found = verdicts(quality.metric_checks(perfect, holdout, asked))
+    assert found["metric: f1"] == "passed"
+    assert found["metric: nonsense"] == "failed"
+    broken = scored(np.full(len(holdout.frame), math.nan))
+    assert "passed" not in verdicts(quality.metric_checks(broken, holdout, asked)).values()
+
+
+def test_floors_and_ceilings_hold_at_the_bound_itself(holdout: Holdout) -> None:
+    perfect = scored(holdout.spam.astype(float))
+    asked = settings("gate.floors.f1=1.0", "gate.ceilings.ham_fpr=0.0")
+    found = verdicts(quality.metric_checks(perfect, holdout, asked))
+    assert found["metric: f1"] == found["metric: ham_fpr"] == "passed"
+
+
+@pytest.mark.parametrize(
+    ("run_tags", "passed"),
+    [
+        ({"git.commit": "abc", "git.dirty": "false"}, True),
+        ({"git.commit": "abc", "git.dirty": "true"}, False),
+        ({"git.commit": "unknown"}, False),
+        ({}, False),
+    ],
+    ids=str,
+)
+def test_only_a_clean_commit_passes(
+    holdout: Holdout, run_tags: dict[str, str], passed: bool
+) -> None:
+    version = Version("1", "run", {}, run_tags)
+    found = verdicts(provenance.provenance_checks(version, holdout, settings()))
+    assert found["provenance: commit"] == ("passed" if passed else "failed")
+    # Without tags that say so, nothing else about the version is taken on trust.
+    others = [verdict for name, verdict in found.items() if name != "provenance: commit"]
+    assert set(others) == {"failed"}
+
+
+def test_a_text_or_group_in_two_parts_fails(holdout: Holdout) -> None:
+    assert verdicts(provenance.data_checks(holdout, settings()))["data: separation"] == "passed"
+    frame = holdout.split.frame
+    other = frame.index[frame["part"] == "train"][0]
+    leaky = frame.assign(text=frame["text"].mask(frame.index == other, holdout.texts[0]))
+    mixed = replace(holdout, split=replace(holdout.split, frame=leaky))
+    assert verdicts(provenance.data_checks(mixed, settings()))["data: separation"] == "failed"
+
+
+def test_an_odd_share_of_spam_or_too_few_messages_fail(holdout: Holdout) -> None:
+    found = verdicts(
+        provenance.data_checks(holdout, settings("gate.spam_rate=[0.9, 1.0]", "gate.min_rows=9999"))
+    )
+    assert found["data: spam rate"] == found["data: holdout rows"] == "failed"
+
+
+def test_a_worse_model_fails_against_the_champion_and_naive_bayes(holdout: Holdout) -> None:
+    perfect = scored(holdout.spam.astype(float))
+    nothing = scored(np.zeros(len(holdout.frame)))
+    found = verdicts(quality.champion_checks(nothing, perfect, holdout, settings()))
+    assert found["champion: f1 not worse"] == found["champion: churn"] == "failed"
+    everything = scored(np.ones(len(holdout.frame)))
+    found = verdicts(quality.champion_checks(everything, perfect, holdout, settings()))
+    assert found["champion: ham_fpr not worse"] == "failed"
+    assert set(
+        verdicts(quality.champion_checks(perfect, perfect, holdout, settings())).values()
+    ) == {"passed"}
+    (against,) = quality.baseline_checks(nothing, holdout, settings())
+    assert against.verdict == "failed"
+
+
+def test_a_model_that_fails_on_a_slice_is_found(holdout: Holdout) -> None:
+    scores = holdout.spam.astype(float)
+    rows = dict(slices.masks(holdout.frame))["source sample_sms"]
+    scores[rows] = 1 - scores[rows]
+    found = verdicts(quality.slice_checks(scored(scores), holdout, settings()))
+    assert found["slice: source sample_sms"] == "failed"
+    assert found["slice: capitals"] == "not applicable"

@@ -1,0 +1,175 @@
+import itertools
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from support.uci import local_files
+
+from spam_mlflow.config.instantiate import settings
+from spam_mlflow.data.messages import Messages
+from spam_mlflow.data.near_duplicates import near_duplicates
+from spam_mlflow.data.sources.sample import SampleSource
+from spam_mlflow.data.sources.tutorial import TutorialSource
+from spam_mlflow.data.sources.uci import UciSource
+from spam_mlflow.data.splitters import (
+    PARTS,
+    CrossSourceSplitter,
+    GroupedSplitter,
+    OverfitSplitter,
+    Split,
+    TutorialSplitter,
+)
+from spam_mlflow.errors import UserError
+from spam_mlflow.scorer.normalization import duplicate_key
+
+SPLITTER = GroupedSplitter(test=0.2, validation=0.15, jaccard=0.6, seed=0)
+
+
+@pytest.fixture(scope="module")
+def uci_messages(uci_dir: Path) -> Messages:
+    return UciSource(local_files(uci_dir)).load()
+
+
+@pytest.fixture(scope="module")
+def uci_split(uci_messages: Messages) -> Split:
+    return SPLITTER.split(uci_messages)
+
+
+def shingles(key: str) -> set[str]:
+    padded = key.ljust(5)
+    return {padded[i : i + 5] for i in range(len(padded) - 4)}
+
+
+def similarity(left: str, right: str) -> float:
+    a, b = shingles(left), shingles(right)
+    return len(a & b) / len(a | b)
+
+
+def require_leak_free(split: Split) -> None:
+    keys = {part: set(split.part(part)["text"].map(duplicate_key)) for part in PARTS}
+    groups = {part: set(split.part(part)["group"]) for part in PARTS}
+    for left, right in itertools.combinations(PARTS, 2):
+        assert not keys[left] & keys[right]
+        assert not groups[left] & groups[right]
+    for part in PARTS:
+        assert len(keys[part]) == len(split.part(part))  # no text twice either
+
+
+def test_no_text_and_no_group_crosses_parts_of_the_sample() -> None:
+    messages = SampleSource().load()
+    split = SPLITTER.split(messages)
+    require_leak_free(split)
+    template = messages.frame.drop_duplicates("text").set_index("text")["group"]
+    templates = split.frame["text"].map(template)
+    assert split.frame["part"].groupby(templates).nunique().max() == 1
+
+
+def test_no_text_and_no_group_crosses_parts_of_uci(uci_split: Split) -> None:
+    require_leak_free(uci_split)
+    assert len(uci_split.frame) == 6768
+    assert uci_split.duplicates == 5574 + 1956 - 6768
+
+
+def test_no_near_duplicate_crosses_parts(uci_split: Split) -> None:
+    """Measured pair by pair, not by the code under test."""
+    keys = {p: [shingles(duplicate_key(t)) for t in uci_split.part(p)["text"]] for p in PARTS}
+    others = [key for key in keys["train"] + keys["validation"] if len(key) > 16]
+    for key in keys["test"][::60]:
+        assert max(len(key & other) / len(key | other) for other in others) < 0.6
+
+
+def test_near_duplicates_are_exactly_the_similar_pairs() -> None:
+    texts = SampleSource().load().frame["text"].iloc[::8]
+    keys = list(dict.fromkeys(duplicate_key(text) for text in texts))
+    expected = {
+        (i, j)
+        for (i, left), (j, right) in itertools.combinations(enumerate(keys), 2)
+        if similarity(left, right) >= 0.6
+    }
+    found = set(zip(*(side.tolist() for side in near_duplicates(keys, 0.6)), strict=True))
+    assert found == expected
+    assert expected
+
+
+def test_parts_keep_the_shares_of_labels_and_sources(uci_split: Split) -> None:
+    shares = uci_split.frame.groupby(["source", "label"])["part"].value_counts(normalize=True)
+    for part, expected in (("train", 0.65), ("validation", 0.15), ("test", 0.2)):
+        assert shares.xs(part, level="part").to_numpy() == pytest.approx(expected, abs=0.05)
+
+
+def test_the_seed_decides_the_split() -> None:
+    messages = SampleSource().load()
+    other = GroupedSplitter(test=0.2, validation=0.15, jaccard=0.6, seed=1)
+    first, again, different = (s.split(messages).digest for s in (SPLITTER, SPLITTER, other))
+    assert first == again
+    assert first != different
+
+
+def test_the_tutorials_split_is_leaky(uci_dir: Path) -> None:
+    messages = TutorialSource(local_files(uci_dir)).load()
+    split = TutorialSplitter(test=0.33, seed=42).split(messages)
+    test, train = split.part("test"), set(split.part("train")["text"])
+    youtube = test[test["source"] == "uci-youtube-spam"]
+    assert split.leaky
+    assert test["text"].isin(train).mean() == pytest.approx(0.34, abs=0.005)
+    assert youtube["text"].isin(train).mean() == pytest.approx(0.993, abs=0.001)
+
+
+def test_too_few_messages_are_refused() -> None:
+    rows = [("win money now", "spam"), ("hello", "ham"), ("see you", "ham")]
+    frame = pd.DataFrame(rows, columns=["text", "label"]).assign(source="csv", group="")
+    with pytest.raises(UserError, match="too few messages to split"):
+        SPLITTER.split(Messages(frame, name="csv"))
+
+
+@pytest.mark.parametrize(
+    ("test", "validation", "message"),
+    [
+        (0.0, 0.2, "split.test=0.0: Input should be greater than 0"),
+        (0.6, 0.4, "split.test=0.6 and split.validation=0.4 must leave a fraction for training"),
+        (0.2, -0.1, "split.validation=-0.1: Input should be greater than 0"),
+        (1.0, 0.1, "split.test=1.0: Input should be less than 1"),
+    ],
+)
+def test_fractions_that_leave_a_part_empty_are_refused(
+    test: float, validation: float, message: str
+) -> None:
+    values = {"test": test, "validation": validation, "jaccard": 0.6, "seed": 0}
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        settings(GroupedSplitter, values, "split.")
+
+
+def test_a_source_held_out_is_the_test_part_and_shares_nothing_with_the_rest() -> None:
+    messages = SampleSource().load()
+    split = CrossSourceSplitter("sample_sms", validation=0.15, jaccard=0.6, seed=0).split(messages)
+    require_leak_free(split)
+    assert set(split.part("test")["source"]) == {"sample_sms"}
+    assert set(split.part("train")["source"]) == {"sample_comment"}
+    assert set(split.part("validation")["source"]) == {"sample_comment"}
+    assert not split.leaky
+
+
+def test_an_unknown_source_cannot_be_held_out() -> None:
+    messages = SampleSource().load()
+    for wrong, data in (("sms", messages), ("sample_sms", messages.only(["sample_sms"]))):
+        splitter = CrossSourceSplitter(wrong, validation=0.15, jaccard=0.6, seed=0)
+        with pytest.raises(UserError, match=rf"split\.held_out='{wrong}' must be one of several"):
+            splitter.split(data)
+
+
+def test_the_split_for_overfitting_is_ten_messages_three_times_and_leaky() -> None:
+    split = OverfitSplitter(messages=5, seed=0).split(SampleSource().load())
+    assert split.leaky
+    parts = [split.part(part)[["text", "label"]].reset_index(drop=True) for part in PARTS]
+    assert all(part.equals(parts[0]) for part in parts)
+    assert parts[0]["label"].value_counts().to_dict() == {"ham": 5, "spam": 5}
+    with pytest.raises(UserError, match=r"split\.messages=99999 must be between 1 and "):
+        OverfitSplitter(messages=99999, seed=0).split(SampleSource().load())
+
+
+def test_sources_can_be_chosen_and_unknown_ones_are_named() -> None:
+    messages = SampleSource().load()
+    assert set(messages.only(["sample_sms"]).frame["source"]) == {"sample_sms"}
+    with pytest.raises(UserError, match="has no sms; it has sample_comment, sample_sms"):
+        messages.only(["sample_sms", "sms"])
