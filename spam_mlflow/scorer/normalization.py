@@ -12,6 +12,9 @@ NORMALIZER_VERSION = "2"
 # selectors are invisible, so that a spammer can split words with them. In the YouTube files,
 # U+FEFF is also spread unevenly over the classes and would leak the label.
 _INVISIBLE = re.compile("[\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufe00-\ufe0f\ufeff]")
+_MOST_MARKS = 30  # combining marks in a row; the limit of Unicode's stream-safe format (UAX #15)
+_LONGEST = 200_000  # characters that a text may have in NFKC
+_SHORT = 1000  # characters of a text that cannot take long, whatever it holds
 _DIGITS = re.compile(r"\d+")
 _PUNCTUATION_OR_SPACE = re.compile(r"[\W_]+")
 _WIDE_GAP = re.compile(r"\s{2,}")
@@ -37,7 +40,31 @@ def decode(text: str) -> str:
     plain = html.unescape(text)
     if plain.isascii():
         return plain
+    if len(plain) > _SHORT:
+        plain = _bounded(plain)
     return _INVISIBLE.sub("", unicodedata.normalize("NFKC", plain))
+
+
+def _bounded(text: str) -> str:
+    """Return `text` without what makes NFKC slow: it is the same for all texts that people write.
+
+    NFKC sorts a run of combining marks in quadratic time, so that only the first of each run stay.
+    It makes up to 18 characters of one, so that a text ends where its NFKC would become too long.
+    """
+    kept, length, marks = [], 0, 0
+    for character in text:
+        marks = marks + 1 if unicodedata.combining(character) else 0
+        if marks <= _MOST_MARKS:
+            kept.append(character)
+            length += len(_expanded(character))
+            if length >= _LONGEST:
+                break
+    return "".join(kept)
+
+
+@functools.lru_cache(4096)
+def _expanded(character: str) -> str:
+    return unicodedata.normalize("NFKD", character)
 
 
 def normalize(text: str) -> str:
