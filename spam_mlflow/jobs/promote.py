@@ -49,7 +49,8 @@ def run(settings: PromoteSettings, cfg: DictConfig) -> None:
             _record(client, candidate, folder, _status(failed, settings))
     if failed and not settings.override:
         raise UserError(_rejection(candidate, failed, len(checks)))
-    _move(client, settings, candidate, champion, len(checks))
+    passed = sum(check.verdict == "passed" for check in checks)
+    _move(client, settings, candidate, champion, passed)
 
 
 def _move(

@@ -67,17 +67,20 @@ def _tracked(
     lineage.log_data(messages, split)
     run_logging.log_preset(settings.preset)
     fitted, metrics = _train(experiment, title, folder, run_logging.log_epoch)
+    register = settings.register and not messages.fallback
     pending = PendingRun(
         run_id=run_id,
         metrics=metrics,
         per_epoch=tuple(name for name in metrics if name in fitted.epochs[-1]),
         epochs=len(fitted.epochs),
-        version_tags=lineage.data_tags(messages, split) if settings.register else None,
+        version_tags=lineage.data_tags(messages, split) if register else None,
         code_package=model_logging.scorer_package(),
     )
     pending.write(folder)
     version = pending_run.log(pending, folder, fitted.classifier, fitted.linear_weights)
     registered = f", registered as models:/{runs.REGISTERED_MODEL}/{version}" if version else ""
+    if messages.fallback:
+        registered = f", logged as runs:/{run_id}/model; not registered, since it is of the sample"
     logger.info("Run %s: %s%s", run_id, _shown(metrics), registered)
     return metrics
 

@@ -11,6 +11,7 @@ import dataclasses
 import getpass
 import json
 import logging
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -140,7 +141,7 @@ def move(
             version=version,
             previous=current,
             at=datetime.now(UTC).isoformat(timespec="seconds"),
-            by=getpass.getuser(),
+            by=_user(),
             reason=reason,
         )
         key = f"{_PREFIX}{len(events(client)) + 1:05d}"
@@ -188,6 +189,14 @@ def target_name(version: str | None) -> str:
     return "nothing" if version is None else f"version {version}"
 
 
+def _user() -> str:
+    """Return the user's name, or the number of a user without one, as containers have it."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
+
+
 def _registered(client: MlflowClient) -> RegisteredModel:
     try:
         return client.get_registered_model(REGISTERED_MODEL)
@@ -207,7 +216,7 @@ def _record(client: MlflowClient, key: str, event: Event) -> None:
 @contextlib.contextmanager
 def _lock(client: MlflowClient) -> Iterator[None]:
     """Hold the lock, a registered model whose creation fails if it exists already."""
-    tags = {"by": getpass.getuser(), "at": datetime.now(UTC).isoformat(timespec="seconds")}
+    tags = {"by": _user(), "at": datetime.now(UTC).isoformat(timespec="seconds")}
     note = "Held for the seconds in which an alias is moved."
     _remove_stale_lock(client)
     try:

@@ -17,14 +17,21 @@ if TYPE_CHECKING:
     from spam_mlflow.data.messages import Messages
     from spam_mlflow.data.splitters import Split
 
+_CODE = ("spam_mlflow/*.py", "conf/*.yaml")  # patterns of git, in which * also matches slashes
+
 
 def log_code_version() -> None:
-    """Tag the active run with the project's commit and whether the working tree differs from it."""
-    commit = _git("rev-parse", "HEAD")
-    changes = _git("status", "--porcelain", "--untracked-files=no")
-    tags = {"git.commit": commit or "unknown"}
-    if changes is not None:
-        tags["git.dirty"] = str(bool(changes)).lower()
+    """Tag the active run with the project's commit and whether the working tree differs from it.
+
+    A file that git does not track counts as a difference where it can change what is trained.
+    """
+    tags = {"git.commit": "unknown"}
+    # A repository around the project, which was unpacked into it, says nothing of the project.
+    if _git("rev-parse", "--show-toplevel") == str(PROJECT):
+        changes = _git("status", "--porcelain", "--untracked-files=no")
+        untracked = _git("ls-files", "--others", "--", *_CODE)
+        tags["git.commit"] = _git("rev-parse", "HEAD") or "unknown"
+        tags["git.dirty"] = str(bool(changes or untracked)).lower()
     mlflow.set_tags(tags)
 
 

@@ -63,15 +63,24 @@ def connect() -> None:
 
 
 def _require_answer(uri: str) -> None:
-    import requests
+    from mlflow.utils.credentials import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request
 
-    try:
-        requests.get(f"{uri.rstrip('/')}/health", timeout=_PROBE_SECONDS)
-    except requests.RequestException as error:
+    try:  # with MLflow's own settings for TLS and log-in
+        http_request(
+            get_default_host_creds(uri), "/health", "GET", max_retries=0, timeout=_PROBE_SECONDS
+        )
+    except MlflowException as error:
+        reason = _without_user(str(error.__cause__ or error).splitlines()[0])
         raise UserError(
-            f"the tracking server MLFLOW_TRACKING_URI={uri} does not answer "
-            f"({type(error).__name__}); start it, or unset the variable to log to a local file"
+            f"the tracking server MLFLOW_TRACKING_URI={_without_user(uri)} does not answer "
+            f"({reason}); start it, or unset the variable to log to a local file"
         ) from error
+
+
+def _without_user(text: str) -> str:
+    """Return `text` with user and password of addresses in it masked."""
+    return re.sub(r"//[^/@\s]+@", "//***@", text)
 
 
 @contextlib.contextmanager
@@ -105,6 +114,8 @@ def run(
         os.environ.setdefault("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true")
         # With MLflow's default of 10 s, a short training would be a single point.
         os.environ.setdefault("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", str(_MONITOR_SECONDS))
+    if run_id is None and "MLFLOW_RUN_ID" in os.environ:
+        _require_unfinished(os.environ["MLFLOW_RUN_ID"])
     active = mlflow.start_run(run_id)
     try:
         if storage is not None and active.info.artifact_uri.startswith("s3:"):
@@ -127,6 +138,18 @@ def run(
             mlflow.end_run("FAILED")
         raise
     mlflow.end_run()
+
+
+def _require_unfinished(run_id: str) -> None:
+    """Raise UserError if the run of MLFLOW_RUN_ID has a record that this one would overwrite."""
+    found = MlflowClient().get_run(run_id)
+    models = found.outputs.model_outputs if found.outputs else []
+    if models or found.info.status == "FINISHED":
+        state = "has a logged model" if models else "is finished"
+        raise UserError(
+            f"MLFLOW_RUN_ID={run_id} {state}, and its record would be overwritten; unset the "
+            "variable to make a run of its own"
+        )
 
 
 def retry_on_conflict(action: Callable[[], Result]) -> Result:
