@@ -152,5 +152,7 @@ def test_without_network_the_run_ends_well_on_the_sample_and_is_tagged(project: 
     run = project.last_run()
     assert (run.info.status, run.data.tags["data.fallback"]) == ("FINISHED", "true")
     assert run.data.tags["data.name"] == "sample"
-    version = project.client.get_model_version("spam-classifier", "1")
-    assert version.tags["data.fallback"] == "true"
+    assert not project.client.search_registered_models()
+    assert f"logged as runs:/{run.info.run_id}/model; not registered" in done.stderr
+    (model,) = project.client.search_logged_models([run.info.experiment_id])
+    assert str(model.status) == "READY"

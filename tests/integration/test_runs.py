@@ -32,7 +32,9 @@ def test_a_password_in_the_servers_address_is_not_printed(
     scheme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{scheme}://ann:s3cr3t@127.0.0.1:9")
-    with pytest.raises(UserError, match=r"MLFLOW_TRACKING_URI=https?://\*\*\*@127\.0\.0\.1:9 ") as e:
+    with pytest.raises(
+        UserError, match=r"MLFLOW_TRACKING_URI=https?://\*\*\*@127\.0\.0\.1:9 "
+    ) as e:
         runs.connect()
     assert "s3cr3t" not in str(e.value)
     assert "ann" not in str(e.value)

@@ -1,6 +1,9 @@
+import re
+import unicodedata
+
 import pytest
 
-from spam_mlflow.scorer.normalization import duplicate_key, normalize, skeleton
+from spam_mlflow.scorer.normalization import decode, duplicate_key, normalize, skeleton
 
 
 @pytest.mark.parametrize(
@@ -52,3 +55,26 @@ def test_copies_with_other_digits_case_and_punctuation_share_a_key() -> None:
 def test_texts_without_letters_are_not_taken_for_one_another() -> None:
     assert duplicate_key("\U0001f600") != duplicate_key("\U0001f4a9")
     assert duplicate_key("...") != duplicate_key("?!")
+
+
+WORST = {
+    "combining marks": "a" + "\u0345" * 100_000 + "\u0334" * 99_999,
+    "the same as entities": "a" + "&#x345;" * 14_000 + "&#x334;" * 14_000,
+    "expansions": "\ufdfa" * 200_000,
+    "expansions between marks": "\ufdfa\u0345" * 100_000,
+}
+
+
+@pytest.mark.parametrize("name", WORST)
+def test_what_makes_nfkc_slow_is_cut_off(name: str) -> None:
+    """NFKC sorts runs of combining marks in quadratic time, and makes 18 characters of U+FDFA."""
+    decoded = decode(WORST[name])
+    assert len(decoded) <= 200_100
+    runs = re.findall("[\u0334\u0345\u03b9]+", decoded)
+    assert max(map(len, runs), default=0) <= 31
+
+
+@pytest.mark.parametrize("text", ["Tie\u0302\u0301ng Vie\u0323\u0302t", "\ufdfa", "e\u0301" * 30])
+def test_texts_that_people_write_are_decoded_as_before(text: str) -> None:
+    for long in (text, f"{text} " * 300):
+        assert decode(long) == unicodedata.normalize("NFKC", long)
