@@ -21,11 +21,15 @@ if TYPE_CHECKING:
 
 
 _KINDS = ("system", "integration", "unit")
-_ON_THE_STACK = {"stack", "rclone", "s3_server"}
+# Tests that build environments with MLflow, which two processes must not do at the same time.
+_ENVIRONMENTS = ("test_docs.py", "test_mlflow_run.py", "test_serving.py")
+# What takes longest comes first, so that the workers end at about the same time.
+_SLOWEST = (*_ENVIRONMENTS, "test_faults.py", "test_stack.py", "test_promotion.py")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put what takes long first, and what shares a server or a fixture on one worker."""
+    """Put what takes long first, and what shares a fixture on one worker."""
     items.sort(key=_order)
     for item in items:
         group = _group(item)
@@ -33,20 +37,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group(group))
 
 
-def _order(item: pytest.Item) -> int:
-    kind = item.path.relative_to(Path(__file__).parent).parts[0]
-    return _KINDS.index(kind) if kind in _KINDS else len(_KINDS)
+def _order(item: pytest.Item) -> tuple[int, int]:
+    kind, name = _kind(item), item.path.name
+    place = _SLOWEST.index(name) if name in _SLOWEST else len(_SLOWEST)
+    return _KINDS.index(kind) if kind in _KINDS else len(_KINDS), place
+
+
+def _kind(item: pytest.Item) -> str:
+    return item.path.relative_to(Path(__file__).parent).parts[0]
 
 
 def _group(item: pytest.Item) -> str | None:
     """Return the name of the tests that must run in the same process, None for a test by itself."""
+    if item.path.name in _ENVIRONMENTS:
+        return "environments"
     fixtures: dict[str, Sequence[pytest.FixtureDef[object]]]
     fixtures = item._fixtureinfo.name2fixturedefs  # type: ignore[attr-defined]
-    if _ON_THE_STACK & set(fixtures):
-        return "stack"
     scopes = {definitions[-1].scope for definitions in fixtures.values()}
-    shared = "module" in scopes or _KINDS[_order(item)] == "unit"
-    return str(item.path) if shared else None
+    served = bool({"stack", "s3_server"} & set(fixtures))
+    shared = served or "module" in scopes or _kind(item) == "unit"
+    return f"{_kind(item)}/{item.path.stem}" if shared else None
 
 
 @pytest.fixture(scope="session", autouse=True)

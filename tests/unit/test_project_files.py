@@ -1,5 +1,6 @@
 """MLproject, requirements and container files agree with the code and with each other."""
 
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -127,3 +128,11 @@ def test_the_documentation_names_the_pinned_mlflow() -> None:
     (pin,) = pins("requirements.txt")["mlflow"]
     named = set(re.findall(r"mlflow@([\d.]+)", documentation()))
     assert named == {pin.removeprefix("==")}
+
+
+def test_tests_of_a_group_stay_together(request: pytest.FixtureRequest) -> None:
+    """Where pytest-xdist does not understand pytest, it deals them out without a word."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        pytest.skip("there is one process only")
+    (group,) = request.node.get_closest_marker("xdist_group").args
+    assert request.node.nodeid.endswith(f"@{group}")
