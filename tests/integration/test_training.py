@@ -45,31 +45,48 @@ def margins(fitted: Fit, texts: list[str]) -> np.ndarray:
     return (rows @ kernel + bias)[:, 0]
 
 
-@pytest.fixture(
-    scope="module",
-    params=[("model=ngram_linear",), SMALL_LSTM, ("model=cnn",), ("model=bilstm", "model.units=4")],
-)
-def fitted(request: pytest.FixtureRequest, split: Split) -> Fit:
-    return fit(split, "train.epochs=2", *request.param)
+MODELS = {
+    "ngram_linear": ("model=ngram_linear",),
+    "tutorial_lstm": SMALL_LSTM,
+    "cnn": ("model=cnn",),
+    "bilstm": ("model=bilstm", "model.units=4"),
+}
+RELOAD = """
+import json, pathlib, sys
+from spam_mlflow.scorer.classifier import Classifier
+folder, texts = pathlib.Path(sys.argv[1]), json.loads(sys.argv[2])
+loaded = {saved.name: Classifier.load(saved) for saved in folder.iterdir()}
+print(json.dumps({name: c.spam_probability(texts).tolist() for name, c in loaded.items()}))
+"""
 
 
-def test_a_saved_classifier_scores_alike_in_a_new_process(fitted: Fit, tmp_path: Path) -> None:
-    fitted.classifier.save(tmp_path)
-    code = (
-        "import sys, json, pathlib; from spam_mlflow.scorer.classifier import Classifier;"
-        "c = Classifier.load(pathlib.Path(sys.argv[1]));"
-        "print(json.dumps(c.spam_probability(json.loads(sys.argv[2])).tolist()))"
-    )
+@pytest.fixture(scope="module")
+def all_fitted(split: Split) -> dict[str, Fit]:
+    return {name: fit(split, "train.epochs=2", *MODELS[name]) for name in MODELS}
+
+
+@pytest.fixture(params=MODELS)
+def fitted(request: pytest.FixtureRequest, all_fitted: dict[str, Fit]) -> Fit:
+    return all_fitted[request.param]
+
+
+def test_saved_classifiers_score_alike_in_a_new_process(
+    all_fitted: dict[str, Fit], tmp_path: Path
+) -> None:
+    for name, fitted in all_fitted.items():
+        fitted.classifier.save(tmp_path / name)
     done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path), json.dumps(TEXTS)],
+        [sys.executable, "-c", RELOAD, str(tmp_path), json.dumps(TEXTS)],
         cwd=ROOT,
         text=True,
         capture_output=True,
         check=True,
     )
-    np.testing.assert_allclose(
-        json.loads(done.stdout), fitted.classifier.spam_probability(TEXTS), atol=1e-6
-    )
+    found = json.loads(done.stdout)
+    assert set(found) == set(MODELS)
+    for name, fitted in all_fitted.items():
+        expected = fitted.classifier.spam_probability(TEXTS)
+        np.testing.assert_allclose(found[name], expected, atol=1e-6)
 
 
 def test_the_scorer_agrees_with_keras_on_every_message(

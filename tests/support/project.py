@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pooch
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -21,6 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 EXPERIMENT = "spam-classifier"
 MLFLOW = str(Path(sys.executable).parent / "mlflow")
 STORE_FILE = "mlflow.db"
+ENVIRONMENTS = str(pooch.os_cache("spam_mlflow-tests"))
+"""Where environments that MLflow builds are kept for the next test, and the next test run."""
 
 Done = subprocess.CompletedProcess[str]
 
@@ -47,6 +50,7 @@ class Project:
         ours = {
             "MLFLOW_TRACKING_URI": self.store,
             "PYTHONPATH": str(ROOT),
+            "MLFLOW_ENV_ROOT": ENVIRONMENTS,
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes for language models
         }
         return {**kept, **ours, **self.environment}

@@ -18,7 +18,7 @@ import pooch
 import pytest
 import requests
 import yaml
-from support.project import EXPERIMENT, ROOT
+from support.project import ENVIRONMENTS, EXPERIMENT, ROOT
 
 from scripts import make_reference
 from spam_mlflow.cli import COMMANDS
@@ -145,8 +145,8 @@ def labels(answer: str) -> list[str]:
 def machine(tmp_path_factory: pytest.TempPathFactory, uci_dir: Path) -> Iterator[dict[str, str]]:
     """Variables on a machine with Python and pip only, and UCI's files in the user's cache.
 
-    Packages come from the caller's cache, and environments that MLflow builds are kept for the
-    next test run.
+    Packages come from the caller's cache, and environments that MLflow builds are kept for other
+    tests.
     """
     base = tmp_path_factory.mktemp("machine")
     home = base / "home"
@@ -163,7 +163,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory, uci_dir: Path) -> Iterator
         "PATH": f"{base / 'python' / 'bin'}{os.pathsep}{os.environ['PATH']}",
         "UV_CACHE_DIR": cache,
         "XDG_CONFIG_HOME": configurations,  # those of pip and uv: where packages come from
-        "MLFLOW_ENV_ROOT": str(pooch.os_cache("spam_mlflow-tests")),
+        "MLFLOW_ENV_ROOT": ENVIRONMENTS,
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes for language models
         "MLFLOW_WORKERS": "1",  # of the server that the pages start with four
         "PYTEST_ADDOPTS": "-n0 tests/unit/test_metrics.py",  # the others are running already

@@ -77,13 +77,18 @@ def payloads(texts: list[str]) -> dict[str, Any]:
     }
 
 
+@pytest.fixture(scope="module")
+def classifier(trained: Trained) -> Classifier:
+    """What was trained, to be scored by Keras."""
+    return Classifier.load(trained.artifacts / "keras")
+
+
 @pytest.mark.parametrize("texts", [[HAM, SPAM], [SPAM], [HAM, SPAM, *ODD]], ids=len)
 @pytest.mark.parametrize("form", payloads([]))
 def test_every_documented_payload_is_answered_alike(
-    endpoint: Endpoint, trained: Trained, form: str, texts: list[str]
+    endpoint: Endpoint, classifier: Classifier, form: str, texts: list[str]
 ) -> None:
     rows = endpoint.score(payloads(texts)[form])
-    classifier = Classifier.load(trained.artifacts / "keras")
     expected = classifier.spam_probability(texts)
     assert len(rows) == len(texts)
     assert [set(row) for row in rows] == [{"label", "spam_probability", "ham_probability"}] * len(

@@ -13,7 +13,9 @@ from mlflow import MlflowClient
 from mlflow.data.pandas_dataset import from_pandas
 from mlflow.entities import DatasetInput, InputTag
 from mlflow.entities.model_registry import ModelVersion
+from support import in_process
 from support.fault_proxy import between
+from support.processes import ready_processes
 from support.project import Project, Trained
 from support.servers import S3Server, running_stack, serve, stack_command
 
@@ -192,12 +194,14 @@ def test_eight_runs_at_once_lose_nothing(stack: Stack, tmp_path: Path) -> None:
         {**stack.state.client_environment(), "MLFLOW_EXPERIMENT_NAME": tmp_path.name},
     )
 
-    def job(seed: int) -> str:
-        done = project.execute("main", "data=sample", "train.epochs=1", f"seed={seed}")
-        return done.stderr if done.returncode else ""
-
-    with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(job, range(8))) == [""] * 8
+    quick = ("main", "data=sample", "train.epochs=1")
+    with ready_processes(8) as pool:
+        jobs = [
+            pool.submit(in_process.run, (*quick, f"seed={seed}"), tmp_path, project.env())
+            for seed in range(8)
+        ]
+        ended = [job.result() for job in jobs]
+    assert [done.stderr for done in ended if done.returncode] == []
     experiment = project.client.get_experiment_by_name(tmp_path.name)
     assert experiment is not None
     runs = project.client.search_runs([experiment.experiment_id])
