@@ -18,6 +18,7 @@ import psutil
 import requests
 
 from spam_mlflow.errors import UserError
+from spam_mlflow.scorer.batches import batches
 
 _START_SECONDS = 180
 _STOP_SECONDS = 30
@@ -75,7 +76,8 @@ class ScoringServer:
 
     def spam_probability(self, texts: Sequence[str]) -> np.ndarray:
         """Return the spam probability of each text, shape (texts,), float64."""
-        return np.array([row["spam_probability"] for row in self.score({"inputs": list(texts)})])
+        rows = [row for batch in batches(texts) for row in self.score({"inputs": list(batch)})]
+        return np.array([row["spam_probability"] for row in rows], dtype=np.float64)
 
     def memory_mb(self) -> float:
         """Return the resident memory, in MiB, of the process that listens, which also scores."""

@@ -8,12 +8,19 @@ import unicodedata
 NORMALIZER_VERSION = "2"
 """Recorded with every model, which must only score texts that are normalized as in its training."""
 
+READ = 20_000
+"""Characters of a text that are read, half of them at its start and half at its end.
+
+It bounds the time and the memory of every later step, whatever a text holds. That is twice the
+longest comment that YouTube takes.
+"""
+
 # Zero-width and bidirectional controls, the byte-order mark, the soft hyphen and the variation
 # selectors are invisible, so that a spammer can split words with them. In the YouTube files,
 # U+FEFF is also spread unevenly over the classes and would leak the label.
 _INVISIBLE = re.compile("[\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufe00-\ufe0f\ufeff]")
 _MOST_MARKS = 30  # combining marks in a row; the limit of Unicode's stream-safe format (UAX #15)
-_LONGEST = 200_000  # characters that a text may have in NFKC
+_HUGE_REFERENCE = re.compile("&#[0-9]{8,};?")  # Python makes no numbers of over 4,300 digits
 _SHORT = 1000  # characters of a text that cannot take long, whatever it holds
 _DIGITS = re.compile(r"\d+")
 _PUNCTUATION_OR_SPACE = re.compile(r"[\W_]+")
@@ -36,13 +43,29 @@ _EDGES = "!?.,;:\"'()"
 
 
 def decode(text: str) -> str:
-    """Return `text` in Unicode's NFKC, with HTML entities decoded, without invisible characters."""
-    plain = html.unescape(text)
+    """Return `text` in Unicode's NFKC, with HTML entities decoded, without invisible characters.
+
+    Of a text with more than READ characters, the middle is left out.
+    """
+    plain = _unescaped(text if len(text) <= READ else _ends(text))
     if plain.isascii():
         return plain
     if len(plain) > _SHORT:
         plain = _bounded(plain)
     return _INVISIBLE.sub("", unicodedata.normalize("NFKC", plain))
+
+
+def _ends(text: str) -> str:
+    """Return READ characters: the start of a longer text, a space, and its end."""
+    return f"{text[: READ // 2]} {text[1 - READ // 2 :]}"
+
+
+def _unescaped(text: str) -> str:
+    """Return `text` with HTML entities decoded; a number beyond Unicode is U+FFFD, as in HTML."""
+    try:
+        return html.unescape(text)
+    except ValueError:
+        return html.unescape(_HUGE_REFERENCE.sub("\ufffd", text))
 
 
 def _bounded(text: str) -> str:
@@ -53,11 +76,13 @@ def _bounded(text: str) -> str:
     """
     kept, length, marks = [], 0, 0
     for character in text:
-        marks = marks + 1 if unicodedata.combining(character) else 0
+        expanded = _expanded(character)
+        # Some vowel signs are no marks, but become two of them.
+        marks = marks + len(expanded) if unicodedata.combining(expanded[0]) else 0
         if marks <= _MOST_MARKS:
             kept.append(character)
-            length += len(_expanded(character))
-            if length >= _LONGEST:
+            length += len(expanded)
+            if length >= READ:
                 break
     return "".join(kept)
 
@@ -65,6 +90,12 @@ def _bounded(text: str) -> str:
 @functools.lru_cache(4096)
 def _expanded(character: str) -> str:
     return unicodedata.normalize("NFKD", character)
+
+
+@functools.lru_cache(4096)
+def _base(character: str) -> str:
+    """Return a character without its accents, which is nothing for a combining mark."""
+    return "".join([part for part in _expanded(character) if not unicodedata.combining(part)])
 
 
 def normalize(text: str) -> str:
@@ -101,8 +132,7 @@ def skeleton(chunk: str) -> str:
     if _HAS_LETTER.search(bare):
         bare = bare.translate(_LEET_TABLE)
     if not bare.isascii():
-        parts = unicodedata.normalize("NFKD", bare)
-        bare = "".join(part for part in parts if not unicodedata.combining(part))
+        bare = "".join(map(_base, bare))  # NFKD of the whole would sort marks in quadratic time
     return _DIGITS.sub("0", _PUNCTUATION_OR_SPACE.sub("", bare))
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from ..batches import batches
 from ..errors import UserError
 from ..normalization import normalize
 from . import character_ngrams, sparse_rows
@@ -21,7 +22,6 @@ from .word_segmentation import WordSegmenter, needs_segmentation
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-_TEXTS_AT_ONCE = 4096  # it bounds the memory for large batches
 _SETTINGS = ("max_words", "min_count", "characters", "skeleton", "style_weight")
 
 
@@ -73,7 +73,7 @@ class NgramVectorizer:
         words, shapes = Numbering(), Numbering()
         words.grows = shapes.grows = True
         reader = GramReader(self.characters, self.skeleton, words, shapes)
-        parts = list(_parts([normalize(text) for text in texts]))
+        parts = list(batches([normalize(text) for text in texts]))
         counted = [_count_all(reader, part) for part in parts]
         words.grows = shapes.grows = False
         counts = self._document_frequencies(counted)
@@ -139,7 +139,7 @@ class NgramVectorizer:
 
     def transform(self, texts: Sequence[str]) -> "csr_matrix":
         """Return the texts' rows as a SciPy CSR matrix of shape (texts, n_features), float32."""
-        return self._matrix(map(self._count, _parts([normalize(text) for text in texts])))
+        return self._matrix(map(self._count, batches([normalize(text) for text in texts])))
 
     def mask_vocabulary(self, rows: "csr_matrix", kept: np.ndarray) -> "csr_matrix":
         """Return `rows` as they would be if the vocabulary held only some of its columns.
@@ -170,10 +170,11 @@ class NgramVectorizer:
         Returns:
             Rows (int64), columns (int64) and values (float32), all of shape (entries,).
         """
-        entries = []
-        for number, part in enumerate(_parts([normalize(text) for text in texts])):
+        entries, start = [], 0
+        for part in batches([normalize(text) for text in texts]):
             rows, columns, values = self._weighed(self._count(part))
-            entries.append((rows + number * _TEXTS_AT_ONCE, columns, values))
+            entries.append((rows + start, columns, values))
+            start += len(part)
         rows, columns, values = (np.concatenate(parts) for parts in zip(*entries, strict=True))
         return rows, columns, values
 
@@ -191,7 +192,7 @@ class NgramVectorizer:
         """
         of_grams, of_style = np.split(coefficients, [len(self._idf)])
         products = []
-        for part in _parts([normalize(text) for text in texts]):
+        for part in batches([normalize(text) for text in texts]):
             found = self._count(part)
             values, slots, norms = self._tf_idf(found)
             moved = np.bincount(slots, values * of_grams[found.columns], minlength=len(norms))
@@ -308,9 +309,3 @@ def _lengths(name: str, given: Sequence[int]) -> tuple[int, int]:
             f"from 1 to {character_ngrams.LONGEST}"
         )
     return given[0], given[1]
-
-
-def _parts(texts: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Yield `texts` in parts of bounded size; if there are none, one empty part."""
-    for start in range(0, max(len(texts), 1), _TEXTS_AT_ONCE):
-        yield texts[start : start + _TEXTS_AT_ONCE]
