@@ -7,18 +7,20 @@ All three run at once in MLflow's scoring server (`mlflow models serve --env-man
 the same packages, and are measured in turns over persistent connections. A turn has 50 messages: in
 turns of one, the LSTM would evict the processor's caches before every message. The naive server is
 the tutorial's LSTM behind Keras's `predict`; its weights are untrained, which changes no times. The
-soak test sends valid and invalid requests from 8 clients and checks every answer.
+soak test sends single messages from 8 clients while 4 others send bad and heavy requests, which are
+a tenth of all, and checks every answer.
 """
 
 import argparse
 import contextlib
+import functools
 import http.client
 import itertools
 import json
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +32,7 @@ import pandas as pd
 import requests
 
 from scripts import bench_quality
+from scripts.slow_texts import SLOW_TEXTS
 from spam_mlflow.config.compose import compose
 from spam_mlflow.config.instantiate import validate
 from spam_mlflow.config.paths import PACKAGE
@@ -44,11 +47,34 @@ from spam_mlflow.tracking import runs
 CLIENTS = 8
 BATCHES = (256, 4096)
 ROUNDS = 12  # batches that are timed, after as many to warm up
+BAD_CLIENTS = 4
+_LONGEST_REFUSAL = 500  # characters
 BAD: dict[str, tuple[Any, str]] = {
     **{name: (body, "application/json") for name, body in service.BAD_BODIES.items()},
     "1 MB text": ({"inputs": ["a" * 2**20]}, "application/json"),
     "content type": ("text", "text/plain"),
+    "no Parquet": (b"PAR1" + bytes(4096) + b"PAR1", "application/vnd.apache.parquet"),
+    "CSV": ('text\n"', "text/csv"),
+    "misspelled": ({"inputs": ["a"], "params": {"thresold": 0.5}}, "application/json"),
+    "nested": ("[" * 100_000, "application/json"),
+    "5,001 texts and a null": ({"inputs": ["a secret " * 3] * 5001 + [None]}, "application/json"),
+    "too many texts": ({"inputs": ["a"] * 100_001}, "application/json"),
+    "20 MB": (b'{"inputs": ["' + b"a" * 20_000_000 + b'"]}', "application/json"),
+    "2 million values": (b'{"inputs": [' + b"[]," * 999_990 + b"[]]}", "application/json"),
+    "20 MB of values": (b'{"inputs": [' + b"1," * 9_999_990 + b"1]}", "application/json"),
 }
+"""Bodies that are refused, with their content type."""
+
+HEAVY: dict[str, Any] = {
+    **{
+        name: {"inputs": [text], "params": {"explain": number % 2 == 0}}
+        for number, (name, text) in enumerate(SLOW_TEXTS.items())
+    },
+    "16 texts": {"inputs": [*SLOW_TEXTS.values(), "a" * 200_000]},
+    "200 runs": {"inputs": [f"{number}freeringtone" * 80 for number in range(200)]},
+    "20,000 texts": {"inputs": ["Text WIN to 80086 now"] * 20_000},
+}
+"""Bodies that are answered, but take long."""
 
 
 @dataclass(frozen=True)
@@ -56,72 +82,115 @@ class Soak:
     """The result of a soak test.
 
     Attributes:
-        good: Number of valid requests.
-        bad: Number of invalid requests.
-        wrong: Number of valid requests with a wrong answer.
-        unrefused: Number of invalid requests without a clean 4xx answer, by kind.
-        memory: Resident MB of the server after a tenth of the requests and at the end.
+        good: Number of single messages.
+        bad: Number of requests that must be refused.
+        heavy: Number of large requests.
+        wrong: Number of single messages with a wrong answer.
+        unrefused: Number of bad requests without a clean 4xx answer, by kind.
+        unanswered: Number of large requests without an answer, by kind and status.
+        p99_ms: 99th percentile of the single messages' latency, without the bad and the large
+            requests and with them.
+        memory_mb: Resident memory of the server at the start, after a tenth of the requests and at
+            the end.
         same_process: Whether the server's process was the same at the end.
     """
 
     good: int
     bad: int
+    heavy: int
     wrong: int
     unrefused: Counter[str]
-    memory: tuple[float, float]
+    unanswered: Counter[str]
+    p99_ms: tuple[float, float]
+    memory_mb: tuple[float, float, float]
     same_process: bool
 
 
 def soak(server: ScoringServer, texts: Sequence[str], count: int) -> Soak:
-    """Send many requests from 8 clients, every tenth an invalid one, and check every answer.
+    """Send many single messages while other clients send bad and heavy requests.
 
     Args:
         server: The server.
-        texts: Texts of the valid requests.
-        count: Number of requests.
+        texts: Messages to send.
+        count: Number of requests; a tenth of them are bad or heavy.
     """
+    pid, memory = server.listener().pid, [server.memory_mb()]
     expected = server.spam_probability(texts)
-    bad = itertools.cycle(BAD.items())
-    kinds = [next(bad) if number % 10 == 0 else None for number in range(count)]
-    pid = server.listener().pid
-
-    def ask(client: ScoringServer, number: int) -> tuple[str, bool]:
-        kind = kinds[number]
-        if kind is None:
-            at = number % len(texts)
-            found = client.score({"inputs": [texts[at]]})[0]["spam_probability"]
-            return "good", abs(found - expected[at]) < 1e-9
-        name, (body, content_type) = kind
-        answer = client.post(body, content_type)
-        refused = requests.codes.bad <= answer.status_code < requests.codes.server_error
-        return name, refused and "Traceback" not in answer.text and bool(answer.text)
-
-    warm = count // 10
-    answers = list(_from_clients(server, ask, range(warm)))
-    before = server.memory_mb()
-    answers += _from_clients(server, ask, range(warm, count))
-    good = [right for name, right in answers if name == "good"]
+    disturbing = itertools.chain.from_iterable(
+        zip(itertools.cycle(BAD), itertools.cycle(HEAVY), strict=False)
+    )
+    alone = _messages(server, texts, expected, max(count // 5, 100))
+    good: list[tuple[bool, float]] = []
+    others: list[tuple[str, str]] = []
+    for part in (count // 10, count - count // 10):
+        kinds = list(itertools.islice(disturbing, part // 10))
+        with ThreadPoolExecutor(BAD_CLIENTS) as pool:
+            shares = [kinds[number::BAD_CLIENTS] for number in range(BAD_CLIENTS)]
+            asked = [pool.submit(_disturb, server, share) for share in shares]
+            good += _messages(server, texts, expected, part - len(kinds))
+            others += [fault for future in asked for fault in future.result()]
+        memory.append(server.memory_mb())
     return Soak(
         good=len(good),
-        bad=len(answers) - len(good),
-        wrong=good.count(False),
-        unrefused=Counter(name for name, right in answers if name != "good" and not right),
-        memory=(before, server.memory_mb()),
+        bad=sum(name in BAD for name, _ in others),
+        heavy=sum(name in HEAVY for name, _ in others),
+        wrong=sum(not right for right, _ in [*alone, *good]),
+        unrefused=Counter(f"{name}: {fault}" for name, fault in others if fault and name in BAD),
+        unanswered=Counter(f"{name}: {fault}" for name, fault in others if fault and name in HEAVY),
+        p99_ms=(_p99_ms(alone), _p99_ms(good)),
+        memory_mb=(memory[0], memory[1], memory[2]),
         same_process=server.listener().pid == pid,
     )
 
 
-def _from_clients(
-    server: ScoringServer, ask: Callable[[ScoringServer, int], Any], numbers: Sequence[int]
-) -> Iterator[Any]:
-    """Yield the results of `ask` for all `numbers`, from 8 clients with a connection each."""
+def _disturb(server: ScoringServer, kinds: Sequence[str]) -> list[tuple[str, str]]:
+    """Send bad and heavy requests in turn; return the kind of each, and what was wrong with it."""
+    with server.another_client() as client:
+        return [(kind, _fault(kind, client.post(*_request(kind)))) for kind in kinds]
 
-    def work(client: int) -> list[Any]:
-        with server.another_client() as mine:
-            return [ask(mine, number) for number in numbers[client::CLIENTS]]
+
+@functools.cache
+def _request(kind: str) -> tuple[bytes | str, str]:
+    """Return the body of a bad or heavy request, and its content type.
+
+    Bodies are made once: while it makes one, this process measures no times.
+    """
+    body, content_type = BAD[kind] if kind in BAD else (HEAVY[kind], "application/json")
+    return body if isinstance(body, str | bytes) else json.dumps(body), content_type
+
+
+def _fault(kind: str, answer: requests.Response) -> str:
+    """Return what is wrong with the answer to a bad or heavy request; "" if nothing is."""
+    if kind in HEAVY:
+        rows = answer.json()["predictions"] if answer.ok else []
+        sound = rows and all(0 <= row["spam_probability"] <= 1 for row in rows)
+        return "" if sound else str(answer.status_code)
+    refused = requests.codes.bad <= answer.status_code < requests.codes.server_error
+    short = 0 < len(answer.text) < _LONGEST_REFUSAL and "secret" not in answer.text
+    return "" if refused and short and "Traceback" not in answer.text else str(answer.status_code)
+
+
+def _messages(
+    server: ScoringServer, texts: Sequence[str], expected: np.ndarray, count: int
+) -> list[tuple[bool, float]]:
+    """Send single messages from 8 clients; return whether each answer was right, and its ms."""
+
+    def work(first: int) -> list[tuple[bool, float]]:
+        client, found = Client(server), []
+        for number in range(first, count, CLIENTS):
+            at = number % len(texts)
+            start = time.perf_counter()
+            rows = client.predictions([texts[at]])
+            taken = 1000 * (time.perf_counter() - start)
+            found.append((abs(rows[0]["spam_probability"] - expected[at]) < 1e-9, taken))
+        return found
 
     with ThreadPoolExecutor(CLIENTS) as pool:
-        yield from itertools.chain.from_iterable(pool.map(work, range(CLIENTS)))
+        return list(itertools.chain.from_iterable(pool.map(work, range(CLIENTS))))
+
+
+def _p99_ms(answers: Sequence[tuple[bool, float]]) -> float:
+    return float(np.percentile([taken for _, taken in answers], 99))
 
 
 def _save_naive(texts: list[str], folder: Path) -> Path:
@@ -162,13 +231,22 @@ class Client:
         """Return the seconds from sending `texts` to the end of the answer."""
         body = json.dumps({"inputs": list(texts)}).encode()
         start = time.perf_counter()
+        self._send(body)
+        return time.perf_counter() - start
+
+    def predictions(self, texts: Sequence[str]) -> list[dict[str, Any]]:
+        """Return the server's predictions."""
+        body = json.dumps({"inputs": list(texts)}).encode()
+        return list(json.loads(self._send(body))["predictions"])
+
+    def _send(self, body: bytes) -> bytes:
         headers = {"Content-Type": "application/json"}
         self._connection.request("POST", "/invocations", body, headers)
         answer = self._connection.getresponse()
-        answer.read()
+        content = answer.read()
         if answer.status != http.client.OK:
             raise RuntimeError(f"the server answered {answer.status}")
-        return time.perf_counter() - start
+        return content
 
 
 def _latency_ms(

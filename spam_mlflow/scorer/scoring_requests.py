@@ -229,7 +229,7 @@ class Invocations:
                 "too many large requests are waiting; try again in a few seconds",
             )
         try:
-            if not queue.acquire(timeout=deadline - time.monotonic()):
+            if not queue.acquire(timeout=max(0, deadline - time.monotonic())):
                 raise self._too_late("waited for other large requests")
             try:
                 yield

@@ -85,6 +85,18 @@ def test_anything_but_texts_is_refused_with_its_row(model: Any, name: str) -> No
         model.predict(given)
 
 
+@pytest.mark.parametrize("params", [{"thresold": 0.5}, {"threshold": 0.5, "explian": True}])
+def test_a_misspelled_parameter_is_refused(model: Any, params: dict[str, Any]) -> None:
+    with pytest.raises(MlflowException, match="the parameters are threshold and explain"):
+        model.predict(TEXTS, params=params)
+
+
+def test_a_long_value_is_not_repeated(model: Any) -> None:
+    with pytest.raises(MlflowException) as caught:
+        model.predict([["a long text"] * 5000])
+    assert len(caught.value.message) < 200
+
+
 def test_mlflow_does_not_warn_that_it_ignores_what_is_scored(
     model: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

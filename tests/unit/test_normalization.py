@@ -3,7 +3,8 @@ import unicodedata
 
 import pytest
 
-from spam_mlflow.scorer.normalization import decode, duplicate_key, normalize, skeleton
+from scripts.slow_texts import SLOW_TEXTS
+from spam_mlflow.scorer.normalization import READ, decode, duplicate_key, normalize, skeleton
 
 
 @pytest.mark.parametrize(
@@ -57,21 +58,39 @@ def test_texts_without_letters_are_not_taken_for_one_another() -> None:
     assert duplicate_key("...") != duplicate_key("?!")
 
 
-WORST = {
-    "combining marks": "a" + "\u0345" * 100_000 + "\u0334" * 99_999,
-    "the same as entities": "a" + "&#x345;" * 14_000 + "&#x334;" * 14_000,
-    "expansions": "\ufdfa" * 200_000,
-    "expansions between marks": "\ufdfa\u0345" * 100_000,
-}
-
-
-@pytest.mark.parametrize("name", WORST)
-def test_what_makes_nfkc_slow_is_cut_off(name: str) -> None:
+@pytest.mark.parametrize("name", SLOW_TEXTS)
+def test_what_makes_later_steps_slow_is_cut_off(name: str) -> None:
     """NFKC sorts runs of combining marks in quadratic time, and makes 18 characters of U+FDFA."""
-    decoded = decode(WORST[name])
-    assert len(decoded) <= 200_100
-    runs = re.findall("[\u0334\u0345\u03b9]+", decoded)
-    assert max(map(len, runs), default=0) <= 31
+    decoded = decode(SLOW_TEXTS[name])
+    assert len(decoded) <= READ + 18
+    runs = re.findall("[\u0334\u0345\u0f71\u0f72\u03b9]+", decoded)
+    between_invisible = name == "marks between invisible characters"
+    assert between_invisible or max(map(len, runs), default=0) <= 31
+
+
+def test_of_a_longer_text_start_and_end_are_read() -> None:
+    text = "".join(map(chr, range(0x4E00, 0x4E00 + READ)))
+    assert decode(text) == text
+    longer = decode(f"{text}!")
+    assert len(longer) == READ
+    start, end = longer.split(" ")
+    assert text.startswith(start)
+    assert f"{text}!".endswith(end)
+    assert abs(len(start) - len(end)) <= 1
+    assert decode(longer) == longer
+
+
+def test_an_entity_with_a_huge_number_is_no_character() -> None:
+    """Python makes no numbers of more than 4,300 digits."""
+    assert decode(f"win &#{'9' * 5000};now &#38; here") == "win \ufffdnow & here"
+
+
+@pytest.mark.parametrize("marks", ["\u0301\u0334", "\u0f73\u0f81", "\u0301\u0323\u0f75"])
+def test_a_skeleton_is_that_of_nfkd_without_sorting_marks(marks: str) -> None:
+    chunk = f"caf\xe9\uac01{marks * 10}\u1e69"
+    parts = unicodedata.normalize("NFKD", chunk)
+    assert skeleton(chunk) == "".join(p for p in parts if not unicodedata.combining(p))
+    assert skeleton(marks * 10_000) == ""
 
 
 @pytest.mark.parametrize("text", ["Tie\u0302\u0301ng Vie\u0323\u0302t", "\ufdfa", "e\u0301" * 30])

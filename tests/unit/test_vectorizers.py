@@ -1,16 +1,19 @@
 import json
 import math
 import re
+import time
 
 import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import TfidfVectorizer
 
+from scripts.slow_texts import SLOW_TEXTS
 from spam_mlflow.data.sources.sample import SampleSource
 from spam_mlflow.errors import UserError
 from spam_mlflow.scorer import vectorizers
 from spam_mlflow.scorer.normalization import normalize
+from spam_mlflow.scorer.payloads import LONGEST
 from spam_mlflow.scorer.vectorizers import character_ngrams
 from spam_mlflow.scorer.vectorizers.ngram import NgramVectorizer
 from spam_mlflow.scorer.vectorizers.sequence import SequenceVectorizer
@@ -144,6 +147,17 @@ def test_products_are_those_of_the_rows(texts: list[str], fitted: Fitted) -> Non
     for text in (*texts[:20], *ODD):
         (alone,) = vectorizer.dot([text], coefficients)
         assert alone == pytest.approx(expected[many.index(text)], abs=1e-5)
+
+
+@pytest.mark.parametrize("name", [*SLOW_TEXTS, "all of them"])
+def test_no_text_takes_long(fitted: Fitted, name: str) -> None:
+    vectorizer, _ = fitted
+    texts = list(SLOW_TEXTS.values()) if name == "all of them" else [SLOW_TEXTS[name]]
+    assert max(map(len, texts)) <= LONGEST
+    start = time.process_time()
+    vectorizer.dot(texts, np.ones(vectorizer.n_features, dtype=np.float32))
+    vectorizer.coordinates(texts)  # an explanation needs these as well
+    assert time.process_time() - start < 0.5 * len(texts)  # a tenth of it was measured
 
 
 def test_large_batches_are_read_in_pieces_to_the_same_rows(
