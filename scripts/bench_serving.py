@@ -32,10 +32,10 @@ import pandas as pd
 import requests
 
 from scripts import bench_quality
-from scripts.slow_texts import SLOW_TEXTS
 from spam_mlflow.config.compose import compose
 from spam_mlflow.config.instantiate import validate
 from spam_mlflow.config.paths import PACKAGE
+from spam_mlflow.data.slow_texts import SLOW_TEXTS
 from spam_mlflow.evaluation.tables import markdown
 from spam_mlflow.gate import gate, scoring_server, service
 from spam_mlflow.gate.scoring_server import ScoringServer

@@ -1,10 +1,10 @@
 """How MLflow's scoring server answers with this model: what it reads, refuses, limits and returns.
 
 MLflow's own way repeats every message of a request that it refuses, unpacks Parquet, shows
-tracebacks, drops misspelt keys, and lets a few large requests occupy all of its threads. The server
-looks up its function `invocations` anew for each request, so that a model that is being loaded for
-it can put another in its place. Where MLflow has no such function, the server answers in MLflow's
-way, through `SpamModel.predict`.
+tracebacks, drops misspelled keys, and lets a few large requests occupy all of its threads. The
+server looks up its function `invocations` anew for each request, so that a model that is being
+loaded for it can put another in its place. Where MLflow has no such function, the server answers in
+MLflow's way, through `SpamModel.predict`.
 """
 
 import asyncio
@@ -135,7 +135,7 @@ def identity(folder: Path) -> dict[str, str]:
     from mlflow.models import Model
 
     meta = folder / "registered_model_meta"
-    registered = yaml.safe_load(meta.read_text(encoding="utf-8")) if meta.is_file() else {}
+    registered = (yaml.safe_load(meta.read_text(encoding="utf-8")) if meta.is_file() else 0) or {}
     known = {
         "name": registered.get("model_name"),
         "version": registered.get("model_version"),
@@ -183,9 +183,10 @@ class Invocations:
             return self._mlflows(data, content_type, model, input_schema)
         try:
             return self._response(self._answer(data, content_type), HTTPStatus.OK, _JSON)
+        except RefusedRequestError as error:
+            status, message = error.status, str(error)
         except UserError as error:
-            own = isinstance(error, RefusedRequestError)
-            status, message = error.status if own else HTTPStatus.BAD_REQUEST, str(error)
+            status, message = HTTPStatus.BAD_REQUEST, str(error)
         except Exception:
             _logger.exception("A request could not be answered")
             status = HTTPStatus.INTERNAL_SERVER_ERROR

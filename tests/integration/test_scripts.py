@@ -1,5 +1,6 @@
 import runpy
 import sys
+from pathlib import Path
 
 import pytest
 from support.project import ROOT
@@ -16,3 +17,9 @@ def test_the_scripts_explain_themselves(
         runpy.run_path(str(ROOT / "scripts" / f"{name}.py"), run_name="__main__")
     assert end.value.code == 0
     assert "usage:" in capsys.readouterr().out
+
+
+def test_the_benchmarks_read_the_files_of_uci(uci_dir: Path) -> None:
+    from scripts import bench_quality
+
+    assert set(bench_quality.load(str(uci_dir))["source"]) == {"uci_sms", "uci_youtube"}

@@ -3,7 +3,7 @@ import unicodedata
 
 import pytest
 
-from scripts.slow_texts import SLOW_TEXTS
+from spam_mlflow.data.slow_texts import SLOW_TEXTS
 from spam_mlflow.scorer.normalization import READ, decode, duplicate_key, normalize, skeleton
 
 

@@ -8,7 +8,7 @@ import pytest
 from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from scripts.slow_texts import SLOW_TEXTS
+from spam_mlflow.data.slow_texts import SLOW_TEXTS
 from spam_mlflow.data.sources.sample import SampleSource
 from spam_mlflow.errors import UserError
 from spam_mlflow.scorer import vectorizers
