@@ -15,6 +15,9 @@ SLOW_TEXTS = {
     "a long run": "freeringtone" * 16_666,
     "zero width": "a\u200b" * 100_000,
     "sharp s": "\xdf" * 200_000,
+    "many short words": " ".join(
+        chr(0x2F800 + i % 541) + chr(0x4E00 + i % 20_011) for i in range(66_666)
+    ),
     "many scripts": "".join(map(chr, range(0x100, 0xD800))) * 3,
 }
 """A text of each kind; it has as many characters as are scored at most."""
