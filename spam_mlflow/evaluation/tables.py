@@ -1,6 +1,12 @@
-"""Markdown tables that are readable on a terminal, too."""
+"""Tables for terminals and for files."""
 
+import io
+import shutil
 from collections.abc import Iterable, Sequence
+from typing import TextIO
+
+_PLAIN = 80  # columns of a table that does not go to a terminal
+_WIDEST = 120  # columns that a table uses of a wider terminal
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -18,3 +24,33 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     ]
     rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
     return "\n".join([lines[0], rule, *lines[1:]])
+
+
+def terminal(header: Sequence[str], rows: Iterable[Sequence[str]], stream: TextIO) -> str:
+    """Return a table whose cells are wrapped to the width of a terminal.
+
+    Args:
+        header: Name of each column.
+        rows: Cells of each row, as many as there are columns.
+        stream: Where the table will be written. If that is no terminal, the table is plain text
+            of at most 80 columns.
+    """
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    live = stream.isatty()
+    width = min(shutil.get_terminal_size().columns, _WIDEST) if live else _PLAIN
+    cells = [tuple(row) for row in rows]
+    words = [word for row in cells for word in row[0].split()]
+    table = Table(box=box.MARKDOWN)
+    for number, name in enumerate(header):
+        # Names in the first column are only broken between words, if there is room for that.
+        least = min(max(map(len, words), default=0), width // 3) if number == 0 else None
+        table.add_column(Text(name), overflow="fold", min_width=least)
+    for row in cells:
+        table.add_row(*map(Text, row))
+    text = io.StringIO()
+    Console(file=text, width=width, force_terminal=live, legacy_windows=False).print(table)
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines() if line.strip())
