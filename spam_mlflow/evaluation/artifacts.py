@@ -29,11 +29,25 @@ def write_config(cfg: DictConfig, folder: Path) -> Path:
     return file
 
 
-def write_split(split: Split, folder: Path) -> None:
-    """Write `split.csv` into `folder`: part, group, label, source and key of every message."""
+def split_table(split: Split) -> pd.DataFrame:
+    """Return part, group, label, source and key of every message, without its text."""
     table = split.frame[["part", "group", "label", "source"]]
-    keys = split.frame["text"].map(duplicate_key)
-    table.assign(key=keys).to_csv(folder / SPLIT_FILE, index=False)
+    return table.assign(key=split.frame["text"].map(duplicate_key))
+
+
+def write_split(split: Split, folder: Path) -> None:
+    """Write `split_table` as `split.csv` into `folder`."""
+    split_table(split).to_csv(folder / SPLIT_FILE, index=False)
+
+
+def read_split(file: Path) -> pd.DataFrame:
+    """Return what `write_split` wrote, all columns as str.
+
+    Raises:
+        ValueError: If it is not such a table.
+    """
+    columns = ["part", "group", "label", "source", "key"]
+    return pd.read_csv(file, dtype=str, keep_default_na=False, usecols=columns)
 
 
 def write_errors(misclassified: pd.DataFrame, folder: Path) -> None:

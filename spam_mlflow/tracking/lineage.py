@@ -1,6 +1,9 @@
 """What a run or a version comes from: the code's commit, the data and its split."""
 
+import io
+import re
 import subprocess
+import tarfile
 from typing import TYPE_CHECKING
 
 import mlflow
@@ -35,17 +38,43 @@ def log_code_version() -> None:
     mlflow.set_tags(tags)
 
 
+def files_at(commit: str, folder: str) -> dict[str, bytes] | None:
+    """Return the files in a folder of the project as they were at a commit.
+
+    Args:
+        commit: A commit's whole name; anything else is not looked up.
+        folder: Path of the folder from the project's root, such as "spam_mlflow/scorer".
+
+    Returns:
+        The files by their path below the folder; None if this checkout does not have the commit,
+        or the commit not the folder.
+    """
+    known = re.fullmatch("[0-9a-f]{40,64}", commit)
+    archive = _git_output("archive", "--format=tar", commit, folder) if known else None
+    if archive is None:
+        return None
+    with tarfile.open(fileobj=io.BytesIO(archive)) as members:
+        return {
+            member.name.removeprefix(f"{folder}/"): members.extractfile(member).read()  # type: ignore[union-attr]
+            for member in members
+            if member.isfile()
+        }
+
+
 def _git(*arguments: str) -> str | None:
     """Return what git prints, or None if the project is no repository or git is missing."""
+    output = _git_output(*arguments)
+    return None if output is None else output.decode().strip()
+
+
+def _git_output(*arguments: str) -> bytes | None:
     if INSTALLED:  # a repository around the environment would not be this project's
         return None
     try:
-        done = subprocess.run(
-            ["git", "-C", str(PROJECT), *arguments], capture_output=True, text=True, check=True
-        )
+        command = ["git", "-C", str(PROJECT), *arguments]
+        return subprocess.run(command, capture_output=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return None
-    return done.stdout.strip()
 
 
 def data_tags(messages: "Messages", split: "Split | None" = None) -> dict[str, str]:
