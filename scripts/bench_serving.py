@@ -338,7 +338,7 @@ def main() -> None:
         gate.save_noop(folder / "noop")
         models = {
             "no-op baseline": folder / "noop",
-            "served model": loading.download(arguments.model_uri),
+            "served model": loading.download(arguments.model_uri, folder / "served"),
             "LSTM behind `predict`": _save_naive(texts, folder),
         }
         servers = {

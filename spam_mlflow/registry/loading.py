@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -17,16 +18,16 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from spam_mlflow.errors import UserError
-from spam_mlflow.registry.model_logging import scorer_package
+from spam_mlflow.registry import model_files
+from spam_mlflow.registry.model_files import CODE
+from spam_mlflow.registry.model_logging import SHARED_NAME, scorer_package
 from spam_mlflow.scorer import scorers
 from spam_mlflow.scorer.classifier import METADATA_FILE, TOKENIZER_FILE, Thresholds
 from spam_mlflow.scorer.pyfunc_model import TEXT
 from spam_mlflow.tracking.runs import REGISTERED_MODEL
 
-_CODE = "code"  # folder of a logged model
-# Versions that were logged before the scorer was a package of its own hold a package of this name.
-_SHARED_NAME = "spam_mlflow"
-_IMPORT = re.compile(rf"^(\s*(?:from|import)\s+){_SHARED_NAME}\b", re.MULTILINE)
+_IMPORT = re.compile(rf"^(\s*(?:from|import)\s+){SHARED_NAME}\b", re.MULTILINE)
+_ADDED = "registered_model_meta"  # file that MLflow writes beside a version that it downloads
 
 
 @dataclass(frozen=True)
@@ -56,30 +57,38 @@ def load_model(model_uri: str) -> LoadedModel:
         model_uri: Such as "models:/spam-classifier/1" or "runs:/<run id>/model".
 
     Raises:
-        UserError: If there is no model of this project, or if its files have changed since it was
-            logged.
+        UserError: If there is no model of this project, if it is pickled, or if its files have
+            changed since it was logged.
     """
-    return load_folder(download(model_uri))
+    with tempfile.TemporaryDirectory(prefix="spam_mlflow-") as scratch:
+        return load_folder(download(model_uri, Path(scratch)))
 
 
-def download(model_uri: str) -> Path:
-    """Download a model and check its files.
+def download(model_uri: str, folder: Path) -> Path:
+    """Download a model and check its files, none of which is run by this.
 
     Args:
         model_uri: As for `load_model`.
+        folder: Folder to download it to, which is created if it is missing.
 
     Returns:
-        A local folder with the model.
+        The folder with the model's files as they were logged; what Python compiled beside them, in
+        a store on this machine, is left out.
 
     Raises:
         UserError: For the reasons of `load_model`.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     try:
-        folder = Path(mlflow.artifacts.download_artifacts(model_uri))
-    except (MlflowException, OSError) as error:
+        model = Path(mlflow.artifacts.download_artifacts(model_uri, dst_path=str(folder)))
+        model_files.require_code_only(model, model_uri)
+    except (MlflowException, OSError, *model_files.UNREADABLE) as error:
         raise _no_model(f"model_uri={model_uri!r}", error) from error
-    scorers.verify(_files(folder))
-    return folder
+    scorers.verify(_files(model))
+    (model / _ADDED).unlink(missing_ok=True)
+    for compiled in list(model.rglob("__pycache__")):
+        shutil.rmtree(compiled)
+    return model
 
 
 def load_folder(folder: Path) -> LoadedModel:
@@ -109,10 +118,29 @@ def thresholds(folder: Path) -> Thresholds:
     Raises:
         UserError: If there is no model of this project.
     """
+    values = _metadata(folder)
     try:
-        values = json.loads((_files(folder) / METADATA_FILE).read_text(encoding="utf-8"))
         return Thresholds(float(values["threshold"]), float(values["threshold_at_fpr_0_2pct"]))
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
+        raise _no_model(str(folder), error) from error
+
+
+def data_digest(folder: Path) -> str:
+    """Return the digest of the messages that a model was trained on, as its own metadata has it.
+
+    Args:
+        folder: Local folder with a logged model.
+
+    Raises:
+        UserError: If there is no model of this project.
+    """
+    return str(_metadata(folder).get("data_digest", "unknown"))
+
+
+def _metadata(folder: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((_files(folder) / METADATA_FILE).read_text(encoding="utf-8")))
+    except (OSError, TypeError, ValueError) as error:
         raise _no_model(str(folder), error) from error
 
 
@@ -125,17 +153,17 @@ def _own_code(folder: Path) -> Iterator[Path]:
     """
     path_before = list(sys.path)
     try:
-        if not (folder / _CODE / _SHARED_NAME).is_dir():
+        if not (folder / CODE / SHARED_NAME).is_dir():
             yield folder
             return
         with tempfile.TemporaryDirectory(prefix="spam_mlflow-") as scratch:
             copy = Path(scratch, "model")
             shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("__pycache__"))
-            name = scorer_package(copy / _CODE / _SHARED_NAME)
+            name = scorer_package(copy / CODE / SHARED_NAME)
             for file in copy.rglob("*.py"):
                 code = file.read_text(encoding="utf-8")
                 file.write_text(_IMPORT.sub(rf"\g<1>{name}", code), encoding="utf-8")
-            (copy / _CODE / _SHARED_NAME).rename(copy / _CODE / name)
+            (copy / CODE / SHARED_NAME).rename(copy / CODE / name)
             yield copy
     finally:
         sys.path[:] = path_before  # MLflow adds the folder of the code and does not remove it
@@ -162,13 +190,13 @@ def origin(model_uri: str, scratch: Path) -> Origin:
 
     Args:
         model_uri: As for `load_model`.
-        scratch: Folder to download the run's artifacts to.
+        scratch: Folder to download the model and the run's artifacts to.
 
     Raises:
         UserError: If there is no model of this project, if its run cannot be read, or if the run's
             artifacts are not those of the model.
     """
-    model = download(model_uri)
+    model = download(model_uri, scratch / "model")
     run_id = mlflow.models.Model.load(str(model)).run_id
     try:
         keras = Path(
@@ -188,14 +216,13 @@ def origin(model_uri: str, scratch: Path) -> Origin:
                 f"keras/{name} of run {run_id} is not that of model_uri={model_uri!r}; restore "
                 "the artifact, or train again"
             )
-    (package,) = (path.name for path in (model / _CODE).iterdir() if path.is_dir())
     source = {
         "model_uri": model_uri,
         "run_id": str(run_id),
         "data_digest": tags["data.digest"],
-        "code_package": package,
+        "code_package": model_files.package(model),
     }
-    return Origin(keras, model / _CODE, source)
+    return Origin(keras, model / CODE, source)
 
 
 def _files(folder: Path) -> Path:
@@ -203,7 +230,7 @@ def _files(folder: Path) -> Path:
 
 
 def _no_model(named: str, error: Exception) -> UserError:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     return UserError(
-        f"{named} is not a model of this project ({str(error).splitlines()[0]}); "
-        f"try models:/{REGISTERED_MODEL}/1"
+        f"{named} is not a model of this project ({reason}); try models:/{REGISTERED_MODEL}/1"
     )

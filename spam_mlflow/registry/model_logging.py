@@ -39,7 +39,12 @@ EXAMPLES = ["Ok, see you at seven then", "URGENT! You have won a £1000 prize, c
 """Texts of the input example that is logged with a model."""
 
 _SCORER = Path(scorer.__file__).parent
-_ENTRY_FILE = "spam_model.py"
+ENTRY_FILE = "spam_model.py"
+"""File of a logged model that MLflow runs to load it."""
+
+SHARED_NAME = "spam_mlflow"
+"""Package with the code of versions that were logged before the scorer was a package."""
+
 _ENTRY = """\"\"\"The model that MLflow loads, with the scorer that it was logged with.\"\"\"
 
 import mlflow
@@ -62,6 +67,11 @@ def scorer_package(folder: Path = _SCORER) -> str:
     return f"spam_scorer_{digest.hexdigest()[:12]}"
 
 
+def entry(package: str) -> str:
+    """Return the text of the entry file of a model whose code has the import name `package`."""
+    return _ENTRY.format(package=package)
+
+
 def log_model(classifier: Classifier, weights: dict[str, np.ndarray] | None) -> "ModelInfo":
     """Log a classifier to the active run, as the pyfunc model `model`.
 
@@ -74,12 +84,12 @@ def log_model(classifier: Classifier, weights: dict[str, np.ndarray] | None) -> 
         files, package = Path(scratch, scorers.CLASSIFIER), Path(scratch, scorer_package())
         scorers.export(classifier, weights, files)
         shutil.copytree(_SCORER, package, ignore=shutil.ignore_patterns("__pycache__"))
-        entry = Path(scratch, _ENTRY_FILE)
-        entry.write_text(_ENTRY.format(package=package.name), encoding="utf-8")
+        entry_file = Path(scratch, ENTRY_FILE)
+        entry_file.write_text(entry(package.name), encoding="utf-8")
         with _importable(package):
             return mlflow.pyfunc.log_model(
                 name="model",
-                python_model=str(entry),
+                python_model=str(entry_file),
                 artifacts={scorers.CLASSIFIER: str(files)},
                 code_paths=[str(package)],
                 signature=signature(classifier.metadata.threshold),

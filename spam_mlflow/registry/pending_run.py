@@ -6,6 +6,7 @@ same run from it.
 
 import json
 import logging
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +17,8 @@ from mlflow import MlflowClient
 from spam_mlflow.config.paths import PROGRAM
 from spam_mlflow.error_messages import user_message
 from spam_mlflow.errors import UserError
-from spam_mlflow.registry import model_logging
+from spam_mlflow.registry import loading, model_files, model_logging
+from spam_mlflow.registry.model_files import DIGEST_TAG
 from spam_mlflow.tracking import lineage, run_folder, run_logging
 from spam_mlflow.tracking.run_folder import CARD_FILE, ERRORS_FILE
 
@@ -133,13 +135,23 @@ def _log(
     run_logging.show_table(ERRORS_FILE)
     model = model_logging.finished_model(client, pending.run_id)
     model_id = model.model_id if model else model_logging.log_model(classifier, weights).model_id
+    digest = _record_digest(client, pending.run_id, f"models:/{model_id}")
     datasets = lineage.inputs(client, pending.run_id)
     for (context, step), metrics in _grouped(pending).items():
         dataset = datasets.get(context)
         run_logging.log_metrics_of(client, pending.run_id, metrics, step, model_id, dataset)
     if pending.version_tags is None:
         return None
-    return model_logging.register(client, model_id, pending.run_id, pending.version_tags, card)
+    tags = {**pending.version_tags, DIGEST_TAG: digest}
+    return model_logging.register(client, model_id, pending.run_id, tags, card)
+
+
+def _record_digest(client: MlflowClient, run_id: str, model_uri: str) -> str:
+    """Tag the run with the digest of the model's files, as the store has them, and return it."""
+    with tempfile.TemporaryDirectory(prefix="spam_mlflow-") as scratch:
+        digest = model_files.digest(loading.download(model_uri, Path(scratch)))
+    client.set_tag(run_id, DIGEST_TAG, digest)
+    return digest
 
 
 def _grouped(pending: PendingRun) -> dict[tuple[str, int], dict[str, float]]:

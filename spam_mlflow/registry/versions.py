@@ -20,9 +20,10 @@ class Version:
 
     Attributes:
         number: The version's number, such as "3".
-        run_id: ID of the run that trained it; None if it was registered without a run.
+        run_id: ID of the run that trained it; None if it was registered without a run, or if that
+            run was deleted for good.
         tags: Tags of the version.
-        run_tags: Tags of the run.
+        run_tags: Tags of the run; none without a run.
     """
 
     number: str
@@ -34,6 +35,19 @@ class Version:
     def uri(self) -> str:
         """The version's model URI, such as "models:/spam-classifier/3"."""
         return f"models:/{REGISTERED_MODEL}/{self.number}"
+
+    def stated(self, tag: str) -> set[str]:
+        """Return the values of a tag that tells where the version comes from: one, if all agree.
+
+        The run counts wherever there is one. A version that was registered by hand may lack the
+        tag, but must not contradict its run.
+
+        Args:
+            tag: Such as "data.digest"; its value is "unknown" if it is missing.
+        """
+        of_run = {self.run_tags.get(tag, "unknown")} if self.run_id else set()
+        of_version = {self.tags[tag]} if tag in self.tags else set()
+        return of_run | of_version or {"unknown"}
 
 
 def find_version(client: MlflowClient, version: str) -> Version:
@@ -54,8 +68,19 @@ def find_version(client: MlflowClient, version: str) -> Version:
             f"version={version!r} of {REGISTERED_MODEL} does not exist; existing: {existing}"
         )
     entry = found[number]
-    run_tags = client.get_run(entry.run_id).data.tags if entry.run_id else {}
-    return Version(number, entry.run_id, dict(entry.tags), dict(run_tags))
+    run_tags = _run_tags(client, entry.run_id) if entry.run_id else None
+    run_id = None if run_tags is None else entry.run_id
+    return Version(number, run_id, dict(entry.tags), run_tags or {})
+
+
+def _run_tags(client: MlflowClient, run_id: str) -> dict[str, str] | None:
+    """Return the tags of a run, or None if it was deleted for good, as `mlflow gc` does."""
+    try:
+        return dict(client.get_run(run_id).data.tags)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+    return None
 
 
 def all_versions(client: MlflowClient) -> list[ModelVersion]:

@@ -1,5 +1,6 @@
 """Moving an alias: the record and the lock, without the gate."""
 
+import os
 import threading
 from pathlib import Path
 
@@ -91,3 +92,13 @@ def test_going_back_any_number_of_steps(bare: MlflowClient) -> None:
         aliases.rollback(bare, "champion", 1, "too far")
     aliases.move(bare, "champion", "promote", "4", "1", "again")
     assert aliases.rollback(bare, "champion", 1, "once more") == where(bare) == "1"
+
+
+def test_a_user_without_a_name_is_recorded_by_number(
+    bare: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 54321)  # as in a container that runs as any user
+    aliases.move(bare, "champion", "promote", "1", None, "first")
+    assert aliases.events(bare)[-1].by == "uid 54321"

@@ -8,10 +8,10 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import mlflow
 import numpy as np
 import pytest
 from mlflow import MlflowClient
+from support.model_folder import BEFORE, logged_model
 from support.project import ROOT, Project, Trained
 from support.servers import S3Server
 
@@ -19,7 +19,6 @@ from spam_mlflow.errors import UserError
 from spam_mlflow.registry import loading, model_logging
 from spam_mlflow.scorer.classifier import METADATA_FILE, Classifier
 
-BEFORE = ROOT / "tests" / "fixtures" / "version_before_scorer"
 EXPECTED = json.loads((BEFORE / "expected.json").read_text())
 TEXTS = [*EXPECTED["texts"], "win a prize call 09061701461", "P.R.I.Z.E 4 you", "ok l8r"]
 
@@ -50,11 +49,6 @@ def scores(script: str, folders: Sequence[Path], project: Project) -> list[list[
     return found
 
 
-def logged_folder(project: Project, version: str = "1") -> Path:
-    uri = project.client.get_model_version_download_uri("spam-classifier", version)
-    return Path(mlflow.artifacts.download_artifacts(uri, tracking_uri=project.store))
-
-
 @pytest.fixture(scope="module")
 def with_other_normalizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that was trained and logged by a project whose normalizer masks digits."""
@@ -71,12 +65,12 @@ def with_other_normalizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     project = Project(tmp_path_factory.mktemp("logged"), {"PYTHONPATH": str(checkout)})
     done = project.execute("main", "data=sample", "train.epochs=1")
     assert done.returncode == 0, done.stderr
-    return logged_folder(project)
+    return logged_model(project)
 
 
 @pytest.fixture(scope="module")
 def folders(trained: Trained, with_other_normalizer: Path) -> list[Path]:
-    return [logged_folder(trained.project), with_other_normalizer, BEFORE / "model"]
+    return [logged_model(trained.project), with_other_normalizer, BEFORE / "model"]
 
 
 def test_the_code_in_a_logged_model_is_the_whole_scorer_under_a_name_of_its_own(
@@ -134,7 +128,7 @@ def test_a_version_of_before_answers_what_it_always_did() -> None:
 @pytest.fixture
 def copied(trained: Trained, tmp_path: Path) -> Path:
     """A copy of a logged model that may be damaged."""
-    return Path(shutil.copytree(logged_folder(trained.project), tmp_path / "model"))
+    return Path(shutil.copytree(logged_model(trained.project), tmp_path / "model"))
 
 
 def rewrite_metadata(folder: Path, **changes: object) -> None:
