@@ -71,6 +71,7 @@ class GateSettings:
 
     clean_commit: bool
     allow_fallback: bool
+    allow_undigested: bool
     min_rows: PositiveCount
     spam_rate: tuple[Fraction, Fraction]
     floors: dict[str, float]

@@ -1,20 +1,22 @@
 """What checks are made on, and their results."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TextIO, get_args
 
 import numpy as np
 import pandas as pd
 
 from spam_mlflow.data.messages import Messages, frame_digest
 from spam_mlflow.data.splitters import Split
-from spam_mlflow.evaluation.tables import markdown
+from spam_mlflow.evaluation import tables
 from spam_mlflow.scorer.classifier import Thresholds
 from spam_mlflow.scorer.labels import is_spam
 
-Verdict = Literal["passed", "failed", "not applicable"]
+Verdict = Literal["failed", "passed", "not applicable"]
+
+_VERDICTS: tuple[Verdict, ...] = get_args(Verdict)  # in the order in which they are shown
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Check:
         bound: What the value was compared with, such as ">= 0.9".
         verdict: Whether the check passed, or does not apply to this version.
         why: What the check is for, or why it does not apply.
+        evidence: What exactly was compared, and how; empty if the other attributes say it all.
     """
 
     name: str
@@ -34,6 +37,7 @@ class Check:
     bound: str
     verdict: Verdict
     why: str
+    evidence: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,9 @@ class Scored:
         return self.scores >= self.thresholds.chosen
 
 
-def check(name: str, passed: bool, value: object, bound: str, why: str) -> Check:
+def check(
+    name: str, passed: bool, value: object, bound: str, why: str, evidence: str = ""
+) -> Check:
     """Return the result of a check that applies.
 
     Args:
@@ -92,9 +98,10 @@ def check(name: str, passed: bool, value: object, bound: str, why: str) -> Check
         value: What was measured.
         bound: What the value was compared with, such as ">= 0.9".
         why: What the check is for.
+        evidence: What exactly was compared, and how.
     """
     shown = f"{value:.4g}" if isinstance(value, float) else str(value)
-    return Check(name, shown, bound, "passed" if passed else "failed", why)
+    return Check(name, shown, bound, "passed" if passed else "failed", why, evidence)
 
 
 def failed_checks(checks: Sequence[Check]) -> list[Check]:
@@ -102,15 +109,56 @@ def failed_checks(checks: Sequence[Check]) -> list[Check]:
     return [check for check in checks if check.verdict == "failed"]
 
 
-def as_table(checks: Sequence[Check]) -> str:
-    """Return the results as a Markdown table."""
-    rows = [(c.name, c.value, c.bound, c.verdict, c.why) for c in checks]
-    return markdown(("check", "value", "bound", "verdict", "why"), rows)
+def passed_checks(checks: Sequence[Check]) -> int:
+    """Return how many checks passed; those that do not apply do not count."""
+    return sum(check.verdict == "passed" for check in checks)
+
+
+def summary(checks: Sequence[Check]) -> str:
+    """Return how many checks failed, passed and did not apply, in words."""
+    return ", ".join(
+        f"{sum(check.verdict == verdict for check in checks)} {verdict}" for verdict in _VERDICTS
+    )
+
+
+def as_text(checks: Sequence[Check], stream: TextIO) -> str:
+    """Return the results for a terminal: what failed, what passed, what did not apply, a count.
+
+    Args:
+        checks: The results.
+        stream: Where the text will be written; see `tables.terminal`.
+    """
+    shown: Mapping[Verdict, Sequence[str]] = {
+        "failed": ("value", "bound", "why"),
+        "passed": ("value", "bound"),
+        "not applicable": ("why",),
+    }
+    parts = [
+        tables.terminal((verdict, *columns), rows, stream)
+        for verdict, columns in shown.items()
+        if (
+            rows := [
+                (c.name, *(getattr(c, column) for column in columns))
+                for c in checks
+                if c.verdict == verdict
+            ]
+        )
+    ]
+    return "\n\n".join([*parts, summary(checks)])
+
+
+def as_markdown(checks: Sequence[Check]) -> str:
+    """Return the results as a Markdown table, those that failed first, with their count."""
+    ordered = sorted(checks, key=lambda check: _VERDICTS.index(check.verdict))
+    rows = [(c.name, c.value, c.bound, c.verdict, c.why) for c in ordered]
+    table = tables.markdown(("check", "value", "bound", "verdict", "why"), rows)
+    return f"{table}\n\n{summary(checks)}\n"
 
 
 def as_dicts(checks: Sequence[Check], holdout: Holdout) -> dict[str, Any]:
     """Return the results as JSON-ready data, with digest and number of the scored messages."""
     return {
+        "summary": summary(checks),
         "holdout_digest": frame_digest(holdout.frame),
         "holdout_rows": len(holdout.frame),
         "checks": [asdict(check) for check in checks],

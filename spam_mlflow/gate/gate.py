@@ -7,8 +7,16 @@ import mlflow
 import pandas as pd
 
 from spam_mlflow.config.schema import GateSettings
-from spam_mlflow.gate import budgets, provenance, quality, scoring_server, service
-from spam_mlflow.gate.check import Check, Holdout, Scored
+from spam_mlflow.gate import (
+    budgets,
+    child_process,
+    provenance,
+    quality,
+    recomputed,
+    scoring_server,
+    service,
+)
+from spam_mlflow.gate.check import Check, Holdout, Scored, failed_checks
 from spam_mlflow.gate.scoring_server import ScoringServer
 from spam_mlflow.registry import loading, model_logging
 from spam_mlflow.registry.versions import Version
@@ -16,18 +24,25 @@ from spam_mlflow.scorer.pyfunc_model import TEXT
 
 
 def run(
-    candidate: Version, champion: Version | None, holdout: Holdout, settings: GateSettings
+    candidate: Version,
+    champion: Version | None,
+    holdout: Holdout,
+    settings: GateSettings,
+    run_untrusted: bool = False,
 ) -> list[Check]:
     """Run every check of a version.
 
-    Candidate and champion are scored now, through MLflow's scoring server, each with its own code.
-    The candidate's costs are compared with those of a further server with the no-op baseline.
+    Candidate and champion are scored now, through MLflow's scoring server, each with its own code
+    and without the credentials of this process. If the candidate's files are not those that were
+    logged, its code is not run at all. Its costs are compared with those of a further server with
+    the no-op baseline.
 
     Args:
         candidate: The version to check.
         champion: The version to compare it with; None if there is none yet.
         holdout: The messages to score, which neither version was trained on.
         settings: Bounds of the checks.
+        run_untrusted: Score the candidate even if its files are not those that were logged.
 
     Returns:
         The result of each check.
@@ -35,30 +50,47 @@ def run(
     Raises:
         UserError: If a version cannot be loaded or served.
     """
-    checks = [
-        *provenance.provenance_checks(candidate, holdout, settings),
-        *provenance.data_checks(holdout, settings),
-    ]
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(prefix="spam_mlflow-") as scratch:
         folder = Path(scratch)
-        model = loading.download(candidate.uri)
+        model = loading.download(candidate.uri, folder / "candidate")
+        checks = [
+            *provenance.provenance_checks(candidate, holdout, settings),
+            *recomputed.file_checks(candidate, model, holdout, settings),
+            *recomputed.split_checks(candidate, model, holdout, folder / "split"),
+            *provenance.data_checks(holdout, settings),
+        ]
+        untrusted = [c.name for c in failed_checks(checks) if c.name in recomputed.UNTRUSTED]
+        if untrusted and not run_untrusted:
+            why = f"its code was not run, since it fails {untrusted[0]}; override=... runs it"
+            return [*checks, Check("scores", "-", "-", "not applicable", why)]
         champion_scores = _champion_scores(champion, holdout, folder) if champion else None
-        save_noop(folder / "noop")
-        with (
-            scoring_server.running(model, folder / "candidate.log") as server,
-            scoring_server.running(folder / "noop", folder / "noop.log") as baseline,
-        ):
-            scored = _scored(model, server, holdout)
-            checks += [
-                *quality.metric_checks(scored, holdout, settings),
-                *quality.champion_checks(scored, champion_scores, holdout, settings),
-                *quality.baseline_checks(scored, holdout, settings),
-                *quality.slice_checks(scored, holdout, settings),
-                *quality.behavior_checks(scored, server.spam_probability, holdout, settings),
-                *service.service_checks(scored, server, model, holdout, settings),
-                *budgets.budget_checks(server, baseline, model, settings),
-            ]
-    return checks
+        return [*checks, *_score_checks(model, champion_scores, holdout, settings, folder)]
+
+
+def _score_checks(
+    model: Path,
+    champion: Scored | None,
+    holdout: Holdout,
+    settings: GateSettings,
+    folder: Path,
+) -> list[Check]:
+    """Return the results of all checks that need the version's scores."""
+    save_noop(folder / "noop")
+    with (
+        scoring_server.running(model, folder / "candidate.log") as server,
+        scoring_server.running(folder / "noop", folder / "noop.log") as baseline,
+    ):
+        scored = _scored(model, server, holdout)
+        fresh = child_process.spam_probability(model, holdout.texts, folder / "fresh")
+        return [
+            *quality.metric_checks(scored, holdout, settings),
+            *quality.champion_checks(scored, champion, holdout, settings),
+            *quality.baseline_checks(scored, holdout, settings),
+            *quality.slice_checks(scored, holdout, settings),
+            *quality.behavior_checks(scored, server.spam_probability, holdout, settings),
+            *service.service_checks(scored, server, fresh, settings),
+            *budgets.budget_checks(server, baseline, model, settings),
+        ]
 
 
 def save_noop(folder: Path) -> None:
@@ -74,7 +106,7 @@ def save_noop(folder: Path) -> None:
 
 
 def _champion_scores(champion: Version, holdout: Holdout, folder: Path) -> Scored:
-    model = loading.download(champion.uri)
+    model = loading.download(champion.uri, folder / "champion")
     with scoring_server.running(model, folder / "champion.log") as server:
         return _scored(model, server, holdout)
 

@@ -1,6 +1,6 @@
 """Checks of where a version comes from, and of the holdout that it is scored on."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from spam_mlflow.config.schema import GateSettings
 from spam_mlflow.gate.check import Check, Holdout, check
@@ -32,29 +32,33 @@ def provenance_checks(
         "clean" if settings.clean_commit else "any",
         "the model can be reproduced from its commit",
     )
-    tags = candidate.tags
     for name, expected, why in (
         ("data.digest", holdout.messages.digest, "trained on the data set of the holdout"),
         ("split.digest", holdout.split.digest, "the holdout was not trained on"),
     ):
-        found = tags.get(name, "unknown")
-        yield check(f"provenance: {name}", found == expected, found[:12], expected[:12], why)
-    fallback = tags.get("data.fallback", "unknown")
+        stated = candidate.stated(name)
+        found = _shown(value[:12] for value in stated - {expected} or stated)
+        yield check(f"provenance: {name}", stated == {expected}, found, expected[:12], why)
+    fallback = candidate.stated("data.fallback")
     yield check(
         "provenance: no fallback data",
-        fallback == "false" or settings.allow_fallback,
-        f"data.fallback={fallback}",
+        fallback == {"false"} or settings.allow_fallback,
+        f"data.fallback={_shown(fallback)}",
         "any" if settings.allow_fallback else "false",
         "not trained on the synthetic sample in place of the real data",
     )
-    leaky = tags.get("split.leaky", "unknown")
+    leaky = candidate.stated("split.leaky")
     yield check(
         "provenance: leak-free split",
-        leaky == "false",
-        f"split.leaky={leaky}",
+        leaky == {"false"},
+        f"split.leaky={_shown(leaky)}",
         "false",
         "no copy of a holdout message was trained on",
     )
+
+
+def _shown(values: Iterable[str]) -> str:
+    return " and ".join(sorted(values))
 
 
 def data_checks(holdout: Holdout, settings: GateSettings) -> Iterator[Check]:

@@ -18,12 +18,12 @@ import psutil
 import requests
 
 from spam_mlflow.errors import UserError
+from spam_mlflow.gate import child_process
 from spam_mlflow.scorer.batches import batches
 
 _START_SECONDS = 180
 _STOP_SECONDS = 30
 _ANSWER_SECONDS = 120
-_SHOWN = 2000  # characters of a server's log that an error repeats
 
 
 @dataclass(frozen=True)
@@ -104,15 +104,17 @@ class ScoringServer:
 def running(model: Path, log: Path) -> Iterator[ScoringServer]:
     """Serve a model with `mlflow models serve`, on a free port and with this process's packages.
 
+    The server gets none of this process's credentials; see `child_process`.
+
     Args:
         model: Local folder with a logged model.
-        log: File for the server's output.
+        log: File for the server's output; its home is a folder beside it.
 
     Yields:
         The server, once it answers.
 
     Raises:
-        UserError: If the server does not start; the message has the end of the log.
+        UserError: If the server does not start; the message has the log's last error.
     """
     port = free_port()
     url = f"http://127.0.0.1:{port}"
@@ -120,16 +122,14 @@ def running(model: Path, log: Path) -> Iterator[ScoringServer]:
         *(sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", str(model)),
         *("--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)),
     ]
-    # The model must bring its own code, so the project's code must be out of the server's reach.
-    variables = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "MLFLOW_RUN_ID")}
-    # MLflow looks for uvicorn on the path, where an environment that is not activated is not.
-    variables["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{variables.get('PATH', '')}"
+    variables = child_process.environment(log.with_suffix(".home"))
     start = time.perf_counter()
     with log.open("wb") as stream:
         process = subprocess.Popen(
             command,
             cwd=log.parent,
             env=variables,
+            stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=stream,
             start_new_session=True,
@@ -163,5 +163,5 @@ def _wait(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
             if requests.get(f"{url}/health", timeout=5).ok:
                 return
         time.sleep(0.05)
-    text = log.read_text(encoding="utf-8", errors="replace")
-    raise UserError(f"the scoring server did not start; the end of its log:\n{text[-_SHOWN:]}")
+    words = child_process.last_words(log.read_text(encoding="utf-8", errors="replace"))
+    raise UserError(f"the scoring server of {log.stem} did not start: {words}")

@@ -2,15 +2,13 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from spam_mlflow.config.schema import GateSettings
-from spam_mlflow.gate.check import Check, Holdout, Scored, check
+from spam_mlflow.gate.check import Check, Scored, check
 from spam_mlflow.gate.scoring_server import ScoringServer
-from spam_mlflow.registry import loading
 from spam_mlflow.scorer.labels import LABELS
 
 TEXT = "Free entry in a weekly competition, text WIN to 80086"
@@ -35,29 +33,27 @@ BAD_BODIES: Mapping[str, Any] = {
 
 
 def service_checks(
-    scored: Scored, server: ScoringServer, model: Path, holdout: Holdout, settings: GateSettings
+    scored: Scored, server: ScoringServer, fresh: np.ndarray, settings: GateSettings
 ) -> Iterator[Check]:
     """Check the scoring server's answers.
 
     Args:
         scored: The version's scores from its server.
         server: Serves the version.
-        model: Local folder with the version's logged model.
-        holdout: The messages that the scores belong to.
+        fresh: Spam probabilities of the same messages from a fresh interpreter, shape (rows,).
         settings: Bounds of the checks.
 
     Yields:
-        The results for parity with scores in this process, every form of payload, odd texts, and
-        bad requests.
+        The results for parity with scores outside of a server, every form of payload, odd texts,
+        and bad requests.
     """
-    local = loading.load_folder(model).spam_probability(holdout.texts)
-    gap = float(np.abs(local - scored.scores).max())
+    gap = float(np.abs(fresh - scored.scores).max())
     yield check(
         "service: parity",
         gap <= settings.parity,
         gap,
         f"<= {settings.parity}",
-        "largest gap between a fresh server's scores and those of this process",
+        "largest gap between the server's scores and those of a fresh interpreter",
     )
     (expected,) = server.spam_probability([TEXT])
     for name, body in _payloads(TEXT).items():

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -10,7 +11,15 @@ from omegaconf import DictConfig
 from spam_mlflow.config.schema import PromoteSettings
 from spam_mlflow.errors import UserError
 from spam_mlflow.gate import gate
-from spam_mlflow.gate.check import Check, Holdout, as_dicts, as_table, failed_checks
+from spam_mlflow.gate.check import (
+    Check,
+    Holdout,
+    as_dicts,
+    as_markdown,
+    as_text,
+    failed_checks,
+    passed_checks,
+)
 from spam_mlflow.registry import aliases, versions
 from spam_mlflow.registry.versions import VALIDATION_TAG, Version
 from spam_mlflow.storage import s3
@@ -36,9 +45,11 @@ def run(settings: PromoteSettings, cfg: DictConfig) -> None:
     with run_folder(settings.output_dir) as folder:
         messages = load_messages(settings, folder)
         holdout = Holdout(messages, settings.split.split(messages))
-        checks = gate.run(candidate, champion, holdout, settings.gate)
+        checks = gate.run(
+            candidate, champion, holdout, settings.gate, run_untrusted=settings.override is not None
+        )
         failed = failed_checks(checks)
-        logger.info("%s", as_table(checks))
+        logger.info("%s", as_text(checks, sys.stderr))
         results = as_dicts(checks, holdout) | {
             "candidate": candidate.number,
             "champion": champion.number if champion else None,
@@ -48,9 +59,8 @@ def run(settings: PromoteSettings, cfg: DictConfig) -> None:
         if not settings.dry_run:
             _record(client, candidate, folder, _status(failed, settings))
     if failed and not settings.override:
-        raise UserError(_rejection(candidate, failed, len(checks)))
-    passed = sum(check.verdict == "passed" for check in checks)
-    _move(client, settings, candidate, champion, passed)
+        raise UserError(_rejection(candidate, checks))
+    _move(client, settings, candidate, champion, checks)
 
 
 def _move(
@@ -58,7 +68,7 @@ def _move(
     settings: PromoteSettings,
     candidate: Version,
     champion: Version | None,
-    passed: int,
+    checks: list[Check],
 ) -> None:
     """Move the alias to the candidate, or in a dry run only log that it would move."""
     alias, before = settings.alias, champion.number if champion else None
@@ -66,7 +76,7 @@ def _move(
     if settings.dry_run:
         logger.info("dry run: %s would move from %s to version %s", *names)
         return
-    reason = settings.override or f"passed {passed} checks"
+    reason = settings.override or f"passed {passed_checks(checks)} checks"
     aliases.move(client, alias, "promote", candidate.number, before, reason)
     logger.info("%s moved from %s to version %s", *names)
 
@@ -100,7 +110,7 @@ def _status(failed: list[Check], settings: PromoteSettings) -> str:
 
 def _write(results: dict[str, object], checks: list[Check], folder: Path) -> None:
     (folder / "checks.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    (folder / "checks.md").write_text(as_table(checks) + "\n", encoding="utf-8")
+    (folder / "checks.md").write_text(as_markdown(checks), encoding="utf-8")
 
 
 def _record(client: MlflowClient, candidate: Version, folder: Path, status: str) -> None:
@@ -111,8 +121,10 @@ def _record(client: MlflowClient, candidate: Version, folder: Path, status: str)
     client.set_model_version_tag(runs.REGISTERED_MODEL, candidate.number, VALIDATION_TAG, status)
 
 
-def _rejection(candidate: Version, failed: list[Check], total: int) -> str:
+def _rejection(candidate: Version, checks: list[Check]) -> str:
+    failed = failed_checks(checks)
     reasons = "; ".join(f"{c.name} is {c.value}, not {c.bound}" for c in failed)
     return (
-        f"version {candidate.number} is rejected, {len(failed)} of {total} checks failed: {reasons}"
+        f"version {candidate.number} is rejected, {len(failed)} of "
+        f"{len(failed) + passed_checks(checks)} checks failed: {reasons}"
     )

@@ -84,6 +84,12 @@ def test_every_check_has_a_named_result_with_the_run_and_in_the_tag(own: Project
         *("behavior", "service", "budget"),
     }
     assert set(verdicts.values()) == {"passed", "not applicable"}
+    # Those that do not apply are not among those that passed.
+    passed = list(verdicts.values()).count("passed")
+    assert aliases.events(own.client)[0].reason == f"passed {passed} checks"
+    evidence = {check["name"]: check["evidence"] for check in results["checks"]}
+    assert tags(own, "1")["model.digest"] in evidence["provenance: files"]
+    assert "split.csv" in evidence["provenance: split.csv, parts"]
     assert all(check["why"] and check["bound"] for check in results["checks"])
     assert len(results["holdout_digest"]) == 64
     assert (
@@ -98,6 +104,7 @@ def test_a_better_or_equal_version_takes_over_and_can_be_taken_back(at_one: Proj
     done = at_one.run("promote", f"version={version}", *GATE)
     assert done.returncode == 0, done.stderr
     assert "champion: f1 not worse" in done.stderr
+    assert max(map(len, done.stderr.splitlines())) <= 80
     assert champion(at_one) == version
     done = at_one.run("rollback", "reason='too many complaints'")
     assert done.returncode == 0, done.stderr

@@ -1,5 +1,7 @@
 import functools
+import io
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -13,7 +15,15 @@ from spam_mlflow.config.schema import GateSettings, PromoteSettings
 from spam_mlflow.data.sources.sample import SampleSource
 from spam_mlflow.evaluation import slices
 from spam_mlflow.gate import provenance, quality
-from spam_mlflow.gate.check import Check, Holdout, Scored
+from spam_mlflow.gate.check import (
+    Check,
+    Holdout,
+    Scored,
+    as_markdown,
+    as_text,
+    check,
+    passed_checks,
+)
 from spam_mlflow.registry.versions import Version
 from spam_mlflow.scorer.classifier import Thresholds
 
@@ -85,6 +95,53 @@ def test_only_a_clean_commit_passes(
     # Without tags that say so, nothing else about the version is taken on trust.
     others = [verdict for name, verdict in found.items() if name != "provenance: commit"]
     assert set(others) == {"failed"}
+
+
+TAGS = {
+    "data.digest": "?",
+    "split.digest": "?",
+    "data.fallback": "false",
+    "split.leaky": "false",
+}
+
+
+@pytest.fixture
+def run_tags(holdout: Holdout) -> dict[str, str]:
+    """Tags of a run that was trained on the holdout's data and split."""
+    digests = {"data.digest": holdout.messages.digest, "split.digest": holdout.split.digest}
+    return {**TAGS, **digests, "git.commit": "abc", "git.dirty": "false"}
+
+
+@pytest.mark.parametrize("tag", TAGS)
+def test_a_version_without_tags_has_those_of_its_run_and_must_not_contradict_them(
+    holdout: Holdout, run_tags: dict[str, str], tag: str
+) -> None:
+    def failed(version: Version) -> list[str]:
+        found = verdicts(provenance.provenance_checks(version, holdout, settings()))
+        return [name for name, verdict in found.items() if verdict == "failed"]
+
+    assert failed(Version("1", "run", {}, run_tags)) == []
+    copied = {name: run_tags[name] for name in TAGS}
+    assert failed(Version("1", "run", copied, run_tags)) == []
+    assert failed(Version("1", None, copied, {})) == ["provenance: commit"]
+    assert len(failed(Version("1", "run", {tag: "other"}, run_tags))) == 1
+    assert len(failed(Version("1", "run", copied, {**run_tags, tag: "other"}))) == 1
+
+
+def test_failed_checks_come_first_and_only_those_that_passed_are_counted() -> None:
+    checks = [
+        check("one", True, 1, "1", "why"),
+        Check("two", "-", "-", "not applicable", "nothing to check"),
+        check("three", False, 2, "1", "a reason"),
+    ]
+    assert passed_checks(checks) == 1
+    text = as_text(checks, io.StringIO())
+    names = re.findall("one|two|three", text)
+    assert names == ["three", "one", "two"]
+    assert text.splitlines()[-1] == "1 failed, 1 passed, 1 not applicable"
+    assert "a reason" in text
+    assert "nothing to check" in text
+    assert re.findall("one|two|three", as_markdown(checks)) == names
 
 
 def test_a_text_or_group_in_two_parts_fails(holdout: Holdout) -> None:
