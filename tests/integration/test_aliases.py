@@ -10,6 +10,7 @@ from support.project import Project
 
 from spam_mlflow.errors import UserError
 from spam_mlflow.registry import aliases
+from spam_mlflow.registry.versions import find_version
 
 NAME = "spam-classifier"
 
@@ -92,6 +93,14 @@ def test_going_back_any_number_of_steps(bare: MlflowClient) -> None:
         aliases.rollback(bare, "champion", 1, "too far")
     aliases.move(bare, "champion", "promote", "4", "1", "again")
     assert aliases.rollback(bare, "champion", 1, "once more") == where(bare) == "1"
+
+
+def test_the_latest_version_is_the_highest_by_number(bare: MlflowClient, tmp_path: Path) -> None:
+    while str(bare.create_model_version(NAME, f"file://{tmp_path}").version) != "10":
+        pass
+    assert find_version(bare, "latest").number == "10"
+    with pytest.raises(UserError, match=r"does not exist; existing: 1, 2, .*, 9, 10"):
+        find_version(bare, "11")
 
 
 def test_a_user_without_a_name_is_recorded_by_number(

@@ -135,13 +135,14 @@ def test_a_rejected_version_changes_nothing_unless_a_reason_overrides(at_one: Pr
     version = another_version(at_one)
     at_one.client.set_model_version_tag(NAME, version, "split.digest", "0" * 64)
     at_one.client.set_model_version_tag(NAME, version, "data.fallback", "true")
-    bounds = ("gate.floors.f1=0.9999", "gate.allow_fallback=false")
+    bounds = ("gate.floors.f1=0.9999", "gate.allow_fallback=false", "gate.memory_mb=1")
     demanding = ("promote", f"version={version}", *GATE, *bounds)
     done = at_one.run(*demanding)
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
-    assert last.startswith(f"error: version {version} is rejected, 3 of ")
+    assert last.startswith(f"error: version {version} is rejected, 4 of ")
     assert "metric: f1 is 0." in last
+    assert "budget: memory is " in last
     assert "provenance: split.digest is 000000000000" in last
     assert "provenance: no fallback data is data.fallback=true, not false" in last
     assert "Traceback" not in done.stderr

@@ -14,7 +14,7 @@ from spam_mlflow.config.paths import choices
 from spam_mlflow.config.schema import GateSettings, PromoteSettings
 from spam_mlflow.data.sources.sample import SampleSource
 from spam_mlflow.evaluation import slices
-from spam_mlflow.gate import provenance, quality
+from spam_mlflow.gate import provenance, quality, service
 from spam_mlflow.gate.check import (
     Check,
     Holdout,
@@ -24,6 +24,7 @@ from spam_mlflow.gate.check import (
     check,
     passed_checks,
 )
+from spam_mlflow.gate.scoring_server import ScoringServer
 from spam_mlflow.registry.versions import Version
 from spam_mlflow.scorer.classifier import Thresholds
 
@@ -173,6 +174,37 @@ def test_a_worse_model_fails_against_the_champion_and_naive_bayes(holdout: Holdo
     ) == {"passed"}
     (against,) = quality.baseline_checks(nothing, holdout, settings())
     assert against.verdict == "failed"
+
+
+def test_a_difference_to_the_champion_is_judged_by_the_worse_end_of_its_interval(
+    holdout: Holdout,
+) -> None:
+    perfect = scored(holdout.spam.astype(float))
+    scores = holdout.spam.astype(float)
+    scores[np.flatnonzero(holdout.spam)[:2]] = 0.0
+    found = {
+        c.name: c for c in quality.champion_checks(scored(scores), perfect, holdout, settings())
+    }
+    check = found["champion: f1 not worse"]
+    difference, low = map(float, re.findall(r"-\d\.\d+", check.value)[:2])
+    assert low < difference < 0
+    between = (abs(low) + abs(difference)) / 2
+    asked = settings(f"gate.tolerances.f1={between}")
+    judged = verdicts(quality.champion_checks(scored(scores), perfect, holdout, asked))
+    assert judged["champion: f1 not worse"] == "failed"
+    asked = settings(f"gate.tolerances.f1={abs(low) + 1e-3}")
+    judged = verdicts(quality.champion_checks(scored(scores), perfect, holdout, asked))
+    assert judged["champion: f1 not worse"] == "passed"
+
+
+@pytest.mark.parametrize("gap", [-0.001, 0.001])
+def test_scores_that_differ_outside_of_the_server_fail(holdout: Holdout, gap: float) -> None:
+    served = scored(np.full(len(holdout.frame), 0.5))
+    server: ScoringServer = None  # type: ignore[assignment] # the first check asks no server
+    first = next(iter(service.service_checks(served, server, served.scores + gap, settings())))
+    assert (first.name, first.verdict) == ("service: parity", "failed")
+    first = next(iter(service.service_checks(served, server, served.scores, settings())))
+    assert (first.name, first.verdict) == ("service: parity", "passed")
 
 
 def test_a_model_that_fails_on_a_slice_is_found(holdout: Holdout) -> None:

@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import re
 from pathlib import Path
@@ -63,6 +64,18 @@ def test_no_text_and_no_group_crosses_parts_of_the_sample() -> None:
     template = messages.frame.drop_duplicates("text").set_index("text")["group"]
     templates = split.frame["text"].map(template)
     assert split.frame["part"].groupby(templates).nunique().max() == 1
+
+
+def test_parts_have_their_fraction_of_all_groups_and_the_digest_tells_them_apart() -> None:
+    split = SPLITTER.split(SampleSource().load())
+    groups = split.frame.drop_duplicates("group")["part"].value_counts(normalize=True)
+    assert groups["test"] == pytest.approx(0.2, abs=0.01)
+    assert groups["validation"] == pytest.approx(0.15, abs=0.01)
+    last = split.frame.index[split.frame["part"] == "test"][-1]
+    for column, value in (("part", "train"), ("label", "other"), ("text", "another")):
+        changed = split.frame[column].mask(split.frame.index == last, value)
+        other = dataclasses.replace(split, frame=split.frame.assign(**{column: changed}))
+        assert other.digest != split.digest
 
 
 def test_no_text_and_no_group_crosses_parts_of_uci(uci_split: Split) -> None:
