@@ -41,7 +41,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     "packages to install": lambda model: append(model / "requirements.txt", "evil==1\n"),
     "a further file": lambda model: append(model / "notes.txt"),
     "a removed file": lambda model: module(model).unlink(),
-    "a renamed file": lambda model: module(model).rename(module(model).with_name("other.py")),
+    "a renamed file": lambda model: module(model).rename(module(model).with_name("labels_.py")),
     "how it is loaded": lambda model: describe(model, predict_fn="other"),
     "the signature": lambda model: describe_top(model, signature={}),
 }
@@ -137,9 +137,9 @@ def test_a_package_is_named_by_its_content_and_loaded_by_the_usual_entry(model: 
     describe(model, model_code_path="own.py")
     assert not model_files.is_self_consistent(model)
     describe(model, model_code_path="spam_model.py")
-    module(model).rename(module(model).with_name("other.py"))
+    module(model).rename(module(model).with_name("labels_.py"))
     assert not model_files.is_self_consistent(model)
-    module(model).with_name("other.py").rename(module(model))
+    module(model).with_name("labels_.py").rename(module(model))
     assert model_files.is_self_consistent(model)
     append(module(model))
     assert not model_files.is_self_consistent(model)

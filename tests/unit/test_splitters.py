@@ -163,6 +163,17 @@ def test_a_source_held_out_is_the_test_part_and_shares_nothing_with_the_rest() -
     assert not split.leaky
 
 
+def test_near_copies_of_a_source_held_out_are_not_trained_on() -> None:
+    messages = SampleSource().load()
+    frame = messages.frame
+    copied = frame[frame["source"] == "sample_sms"].iloc[:20]
+    near = copied.assign(text=copied["text"] + " now", source="sample_comment", group="")
+    mixed = dataclasses.replace(messages, frame=pd.concat([frame, near], ignore_index=True))
+    split = CrossSourceSplitter("sample_sms", validation=0.15, jaccard=0.6, seed=0).split(mixed)
+    require_leak_free(split)
+    assert not set(near["text"]) & set(split.frame["text"])
+
+
 def test_an_unknown_source_cannot_be_held_out() -> None:
     messages = SampleSource().load()
     for wrong, data in (("sms", messages), ("sample_sms", messages.only(["sample_sms"]))):
