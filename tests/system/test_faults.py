@@ -15,7 +15,7 @@ from support.project import Project
 from support.servers import S3Server, stack_command
 
 from scripts.stack import Stack
-from spam_mlflow.registry import loading
+from spam_mlflow.registry import loading, model_files
 
 QUICK = ("main", "data=sample", "train.epochs=1")
 KEPT = re.compile(r"the trained model is kept in (\S+):")
@@ -62,7 +62,9 @@ def assert_complete(project: Project, run_id: str) -> None:
         assert run.data.metrics["test_f1"] > 0.5
         (version,) = versions_of(project, run_id)
         with project.store_here():
-            loading.download(f"models:/spam-classifier/{version.version}")
+            folder = project.folder / "downloaded"
+            model = loading.download(f"models:/spam-classifier/{version.version}", folder)
+        assert model_files.digest(model) == run.data.tags["model.digest"]
     models = project.client.search_logged_models([run.info.experiment_id])
     statuses = [str(model.status) for model in models if model.source_run_id == run_id]
     assert statuses == ["READY"]
