@@ -56,6 +56,15 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_fails_cleanly(
     assert [event.version for event in aliases.events(bare)] == ["1", *winners]
 
 
+def test_an_alias_that_was_moved_after_the_decision_is_left_where_it_is(bare: MlflowClient) -> None:
+    aliases.move(bare, "champion", "promote", "1", None, "first")
+    aliases.move(bare, "champion", "promote", "2", "1", "faster")
+    message = "champion was moved from version 1 to version 2 by someone else in the meantime"
+    with pytest.raises(UserError, match=message):
+        aliases.move(bare, "champion", "promote", "3", "1", "slower")
+    assert where(bare) == "2"
+
+
 @pytest.mark.parametrize("status", ["rejected", "none", None])
 def test_the_alias_never_points_to_a_version_that_is_not_validated(
     bare: MlflowClient, status: str | None

@@ -45,6 +45,10 @@ def register(project: Project, model: Path, run_id: str | None = None) -> str:
     return str(done.version)
 
 
+def run_of(project: Project, version: str) -> str:
+    return str(project.client.get_model_version(NAME, version).run_id)
+
+
 def module(model: Path) -> Path:
     (package,) = (model / "code").iterdir()
     return package / "pyfunc_model.py"
@@ -78,7 +82,7 @@ def test_a_run_and_its_version_record_the_digest_of_the_files(
     trained_project: Project, holdout: Holdout
 ) -> None:
     version = trained_project.client.get_model_version(NAME, "1")
-    run = trained_project.client.get_run(version.run_id)
+    run = trained_project.client.get_run(run_of(trained_project, "1"))
     assert version.tags["model.digest"] == run.data.tags["model.digest"]
     verdicts = provenance_verdicts(trained_project, "1", holdout)
     assert failed(verdicts) == set()
@@ -256,10 +260,10 @@ def test_a_run_that_was_deleted_is_unknown_provenance_of_a_candidate_and_nothing
     aliases.move(client, "champion", "promote", "1", None, "first")
     aliases.move(client, "champion", "promote", "2", "1", "second")
     for version in ("1", "2"):
-        client.delete_run(client.get_model_version(NAME, version).run_id)
+        client.delete_run(run_of(project, version))
     assert project.call(MLFLOW, "gc", "--backend-store-uri", project.store).returncode == 0
     with pytest.raises(MlflowException, match="not found"):
-        client.get_run(client.get_model_version(NAME, "1").run_id)
+        client.get_run(run_of(project, "1"))
 
     done = project.run(
         "promote", "version=1", "alias=challenger", *PROMOTE[1:3], "gate.allow_undigested=false"

@@ -19,6 +19,12 @@ def event(action: str, version: str, previous: str | None, done: bool = True) ->
         # Someone moved the alias by hand.
         ([event("promote", "1", None), event("promote", "3", "2")], "3", ["1", "2", "3"]),
         ([event("promote", "1", None)], "5", ["1", "5"]),
+        # After a rollback, too.
+        (
+            [event("promote", "1", None), event("promote", "2", "1"), event("rollback", "1", "2")],
+            "5",
+            ["1", "5"],
+        ),
         # The champion's version was deleted, and the alias with it.
         ([event("promote", "1", None), event("promote", "2", "1")], None, ["1", "2"]),
     ],
