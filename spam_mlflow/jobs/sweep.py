@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from omegaconf import DictConfig
 
+from spam_mlflow.config import commands
 from spam_mlflow.config.compose import flatten
-from spam_mlflow.config.paths import CONF, INSTALLED, PROGRAM, conf_folders, working_root
+from spam_mlflow.config.paths import CONF, INSTALLED, conf_folders, working_root
 from spam_mlflow.config.schema import SweepSettings
 from spam_mlflow.data.splitters import Split
 from spam_mlflow.errors import UserError
@@ -18,7 +19,7 @@ from spam_mlflow.evaluation import artifacts, plots
 from spam_mlflow.evaluation.tables import markdown
 from spam_mlflow.sweep import study as studies
 from spam_mlflow.sweep import trials
-from spam_mlflow.sweep.search_space import SearchSpace, overlay
+from spam_mlflow.sweep.search_space import SearchSpace, applied, overlay
 from spam_mlflow.sweep.study import Progress
 from spam_mlflow.sweep.trials import SweepContext
 from spam_mlflow.tracking import lineage, run_logging, run_names, runs
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _SHOWN_TRIALS = 5
+# Keys of a sweep that a training has as well, and that its result depends on.
+_KEPT = ("data", "split.", "seed", "sources", "model.", "train.", "storage.")
 
 
 def run(settings: SweepSettings, cfg: DictConfig) -> float:
@@ -186,10 +189,18 @@ def _description(progress: Progress, objective: str, comment: str) -> str:
     return f"{comment}\n\n{counts}. The test part was not read.\n\n{table}"
 
 
+def _training(progress: Progress, sweep: SweepContext, target: Path | None) -> str:
+    """Return the command that trains with the best parameters, on the data of the sweep."""
+    best = flatten(applied(sweep.cfg, progress.best.params))
+    kept = {key: value for key, value in best.items() if key.startswith(_KEPT)}
+    preset = [f"experiment={target.stem}"] if target else []
+    groups = (*(() if target else ("model",)), "data", "split", "storage")
+    return commands.command("main", commands.overrides("main", kept, groups, preset))
+
+
 def _announce(progress: Progress, sweep: SweepContext, target: Path | None) -> None:
     logger.info("%s", _comment(progress, sweep))
-    if target is not None:
-        logger.info("Train with it: %s main experiment=%s", PROGRAM, target.stem)
+    logger.info("Train with it: %s", _training(progress, sweep, target))
     missing = sweep.settings.trials - len(progress.ended)
     if missing > 0:
         logger.info("%s trials are missing; the same command goes on with them", missing)

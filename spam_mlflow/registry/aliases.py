@@ -21,7 +21,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import RegisteredModel
 from mlflow.exceptions import MlflowException
 
-from spam_mlflow.config.paths import PROGRAM
+from spam_mlflow.config import commands
 from spam_mlflow.errors import UserError
 from spam_mlflow.registry.versions import VALIDATION_TAG, all_versions, find_alias, find_version
 from spam_mlflow.tracking.runs import REGISTERED_MODEL
@@ -204,7 +204,8 @@ def _registered(client: MlflowClient) -> RegisteredModel:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         raise UserError(
-            f"there is no registered model {REGISTERED_MODEL} yet; train one with `{PROGRAM} main`"
+            f"there is no registered model {REGISTERED_MODEL} yet; train one with "
+            f"`{commands.command('main')}`"
         ) from error
 
 

@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow import MlflowClient
+from omegaconf import DictConfig, OmegaConf
 
-from spam_mlflow.config.paths import PROGRAM
+from spam_mlflow.config import commands
+from spam_mlflow.config.compose import flatten
 from spam_mlflow.error_messages import user_message
 from spam_mlflow.errors import UserError
 from spam_mlflow.registry import loading, model_files, model_logging
 from spam_mlflow.registry.model_files import DIGEST_TAG
 from spam_mlflow.tracking import lineage, run_folder, run_logging
-from spam_mlflow.tracking.run_folder import CARD_FILE, ERRORS_FILE
+from spam_mlflow.tracking.run_folder import CARD_FILE, CONFIG_FILE, ERRORS_FILE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -113,13 +115,21 @@ def log(
         kept = _keep(folder, pending.run_id)
         advice = (
             f"the trained model is kept in {kept}: once that is fixed, "
-            f"`{PROGRAM} resume folder={kept}` completes the run without training"
+            f"`{_resume_command(kept)}` completes the run without training"
         )
         reason = user_message(error)
         if reason is not None:
             raise UserError(f"{reason}; {advice}") from error
         logger.error("%s", advice)
         raise
+
+
+def _resume_command(folder: Path) -> str:
+    """Return the command that completes the run in a kept folder, with the store it went to."""
+    cfg = DictConfig(OmegaConf.load(folder / CONFIG_FILE))
+    storage = {f"storage.{key}": value for key, value in flatten(DictConfig(cfg.storage)).items()}
+    given = [commands.override("folder", str(folder))]
+    return commands.command("resume", commands.overrides("resume", storage, ["storage"], given))
 
 
 def _log(

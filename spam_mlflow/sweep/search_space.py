@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from spam_mlflow.config.compose import compose, flatten
 from spam_mlflow.config.schema import SearchParameter, SearchSettings, Value
 from spam_mlflow.errors import UserError
 
@@ -114,13 +115,20 @@ def overlay(cfg: DictConfig, values: Mapping[str, Value], name: str, comment: st
     """Return the text of a file in `conf/experiment`, which makes a preset of some values.
 
     Args:
-        cfg: The composed configuration, whose model the preset takes.
+        cfg: The composed configuration, whose model the preset takes, and all keys of `model` and
+            `train` that are not at their defaults.
         values: Values by key, such as "train.epochs".
         name: Name of the preset.
         comment: One line on where the values come from.
     """
+    defaults = flatten(compose("main", [f"model={cfg.model.name}"]))
+    changed = {
+        key: value
+        for key, value in flatten(cfg).items()
+        if key.startswith(("train.", "model.")) and value != defaults.get(key)
+    }
     tree = OmegaConf.create({"preset": name})
-    for key, value in values.items():
+    for key, value in (changed | dict(values)).items():
         OmegaConf.update(tree, key, _parsed(value))
     return (
         f"# @package _global_\n# {comment}\n"
