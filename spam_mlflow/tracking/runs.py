@@ -220,8 +220,7 @@ def create_experiment(client: MlflowClient, name: str, location: str) -> bool:
     if existing.artifact_location.rstrip("/") != location:
         raise UserError(
             f"the experiment {name} puts its artifacts into {existing.artifact_location}, which "
-            "was fixed when it was created; give another name=... and train with "
-            "MLFLOW_EXPERIMENT_NAME set to it"
+            "was fixed when it was created"
         )
     return False
 
