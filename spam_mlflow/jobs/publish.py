@@ -4,10 +4,11 @@ import logging
 import tempfile
 from pathlib import Path
 
+from mlflow import MlflowClient
 from omegaconf import DictConfig
 
 from spam_mlflow.config.schema import PublishSettings
-from spam_mlflow.registry import loading
+from spam_mlflow.registry import loading, versions
 from spam_mlflow.storage import export, s3
 from spam_mlflow.tracking import runs
 
@@ -25,12 +26,20 @@ def run(settings: PublishSettings, cfg: DictConfig) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch, "export")
         folder.mkdir()
-        origin = loading.origin(settings.model_uri, Path(scratch))
+        # The alias may move meanwhile, and later: what is published is a version.
+        model = versions.resolve(MlflowClient(), settings.model_uri)
+        origin = loading.origin(model.uri, Path(scratch))
         export.collect(origin.keras, origin.code, settings.h5, folder)
-        changed = export.publish(folder, origin.source, location)
+        changed = export.publish(folder, {**origin.source, **_registered(model)}, location)
     logger.info(
         "%s is %s at %s",
-        settings.model_uri,
+        model,
         "published" if changed else "published already",
         location,
     )
+
+
+def _registered(model: versions.Reference) -> dict[str, str]:
+    """Return what the manifest says of a registered version, for readers of the export."""
+    values = {"model_name": model.name, "version": model.version, "alias": model.alias}
+    return {name: value for name, value in values.items() if value is not None}
