@@ -7,6 +7,7 @@ characters it holds: they are what `MLproject` passes on. `mlflow run` appends p
 """
 
 import argparse
+import contextlib
 import importlib
 import logging
 import os
@@ -104,7 +105,9 @@ def main(arguments: Sequence[str]) -> int:
     logging.getLogger("spam_mlflow").setLevel(logging.INFO)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        _run(_parse(arguments))
+        parsed = _parse(arguments)
+        with _project_run(parsed.command):
+            _run(parsed)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return _INTERRUPTED
@@ -221,6 +224,15 @@ def _run(parsed: argparse.Namespace) -> None:
     settings = validate(parsed.command, cfg)
     module = COMMANDS[parsed.command].module or parsed.command
     importlib.import_module(f"spam_mlflow.jobs.{module}").run(settings, cfg)
+
+
+def _project_run(command: str) -> contextlib.AbstractContextManager[None]:
+    """Return what leaves no empty run of `mlflow run` behind."""
+    if "MLFLOW_RUN_ID" not in os.environ:
+        return contextlib.nullcontext()
+    from spam_mlflow.tracking import project_run
+
+    return project_run.tidied(command)
 
 
 def _complete(parser: argparse.ArgumentParser) -> None:
