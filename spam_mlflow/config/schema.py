@@ -187,7 +187,7 @@ class EvaluateSettings(DataSettings):
 
     storage: StorageSettings
     model_uri: Text
-    part: Literal["train", "validation", "test", "all"]
+    part: Literal["train", "validation", "test", "all", "unseen"]
 
 
 @dataclass(frozen=True, config=CONFIG, kw_only=True)
@@ -302,7 +302,7 @@ class PullSettings(LocationSettings):
 class BucketSettings(LocationSettings):
     """See `conf/bucket.yaml`."""
 
-    name: Text
+    name: Text | None
     create: bool
 
 

@@ -1,5 +1,6 @@
 """Comparing runs by their predictions for the same messages."""
 
+import difflib
 import functools
 import itertools
 import textwrap
@@ -15,10 +16,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from spam_mlflow.config.paths import PROGRAM
 from spam_mlflow.data.messages import row_digest
 from spam_mlflow.errors import UserError
-from spam_mlflow.evaluation import bootstrap, slices
+from spam_mlflow.evaluation import bootstrap, run_data, slices
 from spam_mlflow.scorer.labels import is_spam
 from spam_mlflow.tracking.run_folder import PREDICTIONS_FILE
 
@@ -56,6 +56,27 @@ def find_runs(client: MlflowClient, experiment: str, filter_string: str) -> list
         return list(client.search_runs([found.experiment_id], filter_string, max_results=_MAX_RUNS))
     except MlflowException as error:
         raise UserError(f"filter={filter_string!r}: {str(error).splitlines()[0]}") from error
+
+
+def require_metrics(runs: Sequence[Run], key: str, names: Sequence[str]) -> None:
+    """Raise UserError if a metric is one that no run has.
+
+    Args:
+        runs: The runs.
+        key: The setting that names the metrics.
+        names: The metrics.
+    """
+    known = sorted({name for run in runs for name in run.data.metrics})
+    for name in names if known else ():
+        if name in known:
+            continue
+        similar = difflib.get_close_matches(name, known, 3)
+        hint = f"did you mean {' or '.join(similar)}? " if similar else ""
+        # Those of single sources and of the machine would hide the others.
+        valid = [n for n in known if "__" not in n and not n.startswith("system/")] or known
+        raise UserError(
+            f"{key}={name!r} is a metric of no run; {hint}metrics of these runs: {', '.join(valid)}"
+        )
 
 
 def ranked(runs: Sequence[Run], metric: str) -> list[Run]:
@@ -138,6 +159,16 @@ class Scored:
         return [bootstrap.interval(metric, counts) for metric in METRICS.values()]
 
     @property
+    def data(self) -> str:
+        """The data that the run was scored on, in a few words."""
+        return run_data.description(self.run)
+
+    @property
+    def trained_on(self) -> int:
+        """How many of the messages the model was trained on, as far as known."""
+        return run_data.trained_on(self.run)
+
+    @property
     def spam(self) -> np.ndarray:
         """Whether each message is spam, shape (rows,), bool."""
         return is_spam(self.table["label"])
@@ -172,8 +203,8 @@ def load(run: Run, name: str, folder: Path) -> Scored:
         table = pd.read_csv(file, keep_default_na=False)
     except (MlflowException, OSError, ValueError) as error:
         raise UserError(
-            f"{name} is {run.info.status.lower()} and has no {PREDICTIONS_FILE}; for a logged "
-            f"model, `{PROGRAM} evaluate` makes one"
+            f"{name} is {run.info.status.lower()} and has no {PREDICTIONS_FILE}; if it has logged "
+            f"a model, evaluate model_uri=runs:/{run_id}/model and compare that run"
         ) from error
     missing = [column for column in _COLUMNS if column not in table]
     if missing:
@@ -245,9 +276,18 @@ class Difference:
 def mismatch_message(ours: Scored, theirs: Scored) -> str:
     """Return the message that two runs with different holdouts are not compared."""
     return (
-        f"{ours.name} and {theirs.name} were scored on different messages (digests "
-        f"{ours.digest[:12]} and {theirs.digest[:12]}), so their metrics cannot be compared; "
-        "evaluate both on the same data"
+        f"{ours.name} and {theirs.name} were scored on different messages ({ours.data}, messages "
+        f"{ours.digest[:12]}; {theirs.data}, messages {theirs.digest[:12]}), so their metrics "
+        "cannot be compared; evaluate both on the same data"
+    )
+
+
+def trained_message(scored: Scored) -> str:
+    """Return the message that a run is not compared since its model knows the messages."""
+    return (
+        f"the model of {scored.name} was trained on {scored.trained_on:,} of the "
+        f"{len(scored.table):,} messages, so its metrics are too good to be compared; evaluate it "
+        "with part=unseen, or on other data"
     )
 
 
@@ -274,11 +314,13 @@ def differences(same: Sequence[Scored]) -> list[Difference]:
     """Return the differences in F1 and ham false-positive rate between all pairs of runs.
 
     Args:
-        same: Runs with the same holdout; of each pair, the earlier one is subtracted.
+        same: Runs with the same holdout; of each pair, the earlier one is subtracted. Runs whose
+            models were trained on some of the messages are left out.
     """
+    fair = [entry for entry in same if not entry.trained_on]
     return [
         difference(later, earlier, metric)
-        for earlier, later in itertools.combinations(same, 2)
+        for earlier, later in itertools.combinations(fair, 2)
         for metric in ("F1", "ham FPR")
     ]
 

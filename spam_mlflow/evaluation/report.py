@@ -10,7 +10,7 @@ from typing import Any
 
 from mlflow.entities import Run
 
-from spam_mlflow.evaluation import comparison, plots
+from spam_mlflow.evaluation import comparison, plots, run_data
 from spam_mlflow.evaluation.bootstrap import BOOTSTRAPS
 from spam_mlflow.evaluation.comparison import Difference, Scored
 from spam_mlflow.tracking.run_folder import PLOTS_FOLDER
@@ -68,15 +68,17 @@ def title(scored: Sequence[Scored]) -> str:
 
 
 def refusals(holdouts: Sequence[Sequence[Scored]]) -> list[str]:
-    """Return messages that runs with different holdouts are not compared, one for each pair.
+    """Return why runs are not compared: each pair of holdouts, each model that knows its own.
 
     Args:
         holdouts: The runs, grouped by holdout, as `comparison.by_holdout` returns them.
     """
-    return [
+    mismatches = [
         comparison.mismatch_message(others[0], same[0])
         for same, others in itertools.combinations(holdouts, 2)
     ]
+    known = [entry for entry in itertools.chain(*holdouts) if entry.trained_on]
+    return mismatches + [comparison.trained_message(entry) for entry in known]
 
 
 def _run(run: Run, problem: str) -> dict[str, str]:
@@ -86,7 +88,7 @@ def _run(run: Run, problem: str) -> dict[str, str]:
         "id": run.info.run_id[:8],
         "name": str(run.info.run_name),
         "status": run.info.status.lower(),
-        "data": run.data.tags.get("data.name", "unknown"),
+        "data": run_data.description(run),
         "seconds": "-" if seconds is None else f"{seconds:.1f}",
         "problem": problem,
     }
@@ -115,7 +117,7 @@ def _part(
     return {
         "messages": f"{len(first.table):,}",
         "spam": f"{first.spam.sum():,}",
-        "digest": first.digest[:12],
+        "data": first.data,
         "names": names,
         "metrics": list(comparison.METRICS),
         "intervals": [(entry.name, comparison.formatted_intervals(entry)) for entry in same],

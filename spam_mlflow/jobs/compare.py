@@ -10,9 +10,10 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from omegaconf import DictConfig
 
+from spam_mlflow.config.compose import compose
 from spam_mlflow.config.schema import CompareSettings
 from spam_mlflow.errors import UserError
-from spam_mlflow.evaluation import comparison, report
+from spam_mlflow.evaluation import comparison, report, run_data
 from spam_mlflow.evaluation.comparison import Difference, Scored
 from spam_mlflow.evaluation.tables import markdown
 from spam_mlflow.storage import s3
@@ -50,10 +51,25 @@ def run(settings: CompareSettings, cfg: DictConfig) -> None:
 
 
 def _print_table(found: Sequence[Run], settings: CompareSettings) -> None:
+    _require_metrics(found, settings)
     shown = comparison.ranked(found, settings.sort)[: settings.limit]
-    rows = comparison.table_rows(shown, settings.columns)
-    print(markdown((*_HEADER, *settings.columns), rows))
-    print(f"\n{len(shown)} of {len(found)} runs, by {settings.sort}")
+    groups = run_data.by_data(shown, found)
+    for data, same in groups.items():
+        rows = comparison.table_rows(same, settings.columns)
+        print(f"{data}\n\n{markdown((*_HEADER, *settings.columns), rows)}\n")
+    apart = "; metrics in different tables are of different messages, and cannot be compared"
+    print(
+        f"{len(shown)} of {len(found)} runs, by {settings.sort}{apart if len(groups) > 1 else ''}"
+    )
+
+
+def _require_metrics(found: Sequence[Run], settings: CompareSettings) -> None:
+    """Refuse metrics that no run has, unless they are those that are shown by default."""
+    defaults = compose("compare", [])
+    if settings.sort != defaults.sort:
+        comparison.require_metrics(found, "sort", [settings.sort])
+    columns = [name for name in settings.columns if name not in defaults.columns]
+    comparison.require_metrics(found, "columns", columns)
 
 
 def _load(chosen: Sequence[Run]) -> tuple[list[Scored], dict[str, str]]:
@@ -76,7 +92,7 @@ def _print_report(
 ) -> None:
     holdouts = comparison.by_holdout(scored)
     for same in holdouts:
-        print(f"{len(same[0].table):,} messages, digest {same[0].digest[:12]}\n")
+        print(f"{len(same[0].table):,} messages: {same[0].data}\n")
         rows = [[entry.name, *comparison.formatted_intervals(entry)] for entry in same]
         print(markdown(("run", *comparison.METRICS), rows), end="\n\n")
     if differences:

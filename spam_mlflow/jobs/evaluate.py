@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
@@ -14,13 +15,54 @@ from spam_mlflow.config.compose import flatten
 from spam_mlflow.config.schema import EvaluateSettings
 from spam_mlflow.data.messages import Messages
 from spam_mlflow.data.splitters import Split
+from spam_mlflow.errors import UserError
 from spam_mlflow.evaluation import artifacts, metrics
-from spam_mlflow.registry import loading, model_logging
+from spam_mlflow.registry import loading, model_logging, training_messages, versions
 from spam_mlflow.tracking import lineage, run_logging, run_names, runs
 from spam_mlflow.tracking.run_folder import ERRORS_FILE, run_folder
 from spam_mlflow.training.experiment import load_messages
 
 logger = logging.getLogger(__name__)
+
+_MODEL_TAG = "model.uri"  # of the version that was scored, whatever its alias points to later
+_PREFIXES = {"train": "train", "validation": "val"}
+"""Start of the metrics' names by part; that of all others is "test", or else "seen"."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The messages to score, and how many of them the model knows.
+
+    Attributes:
+        frame: The messages.
+        trained_on: Number of those that the model was trained or tuned on; None if that is unknown.
+        prefix: Start of the metrics' names. It is only "test" if the model knows none of the
+            messages, or if its training used the same leaky split.
+    """
+
+    frame: pd.DataFrame
+    trained_on: int | None
+    prefix: str
+
+    @property
+    def counts(self) -> str:
+        """How many of the messages the model knows, in a few words; "" if none."""
+        return f"{self.trained_on:,} of {len(self.frame):,} trained on" if self.trained_on else ""
+
+    @property
+    def warning(self) -> str:
+        """What the reader of the metrics has to know; "" if nothing."""
+        if self.trained_on is None:
+            return (
+                "Which messages the model was trained on is unknown: its run has no split.csv here"
+            )
+        if not self.trained_on:
+            return ""
+        return (
+            f"NOT A HOLDOUT: the model was trained on {self.trained_on:,} of the "
+            f"{len(self.frame):,} scored messages, so that its metrics are too good. They are "
+            f"logged as {self.prefix}_f1 and so on; part=unseen leaves those messages out"
+        )
 
 
 def run(settings: EvaluateSettings, cfg: DictConfig) -> float | None:
@@ -33,45 +75,90 @@ def run(settings: EvaluateSettings, cfg: DictConfig) -> float | None:
         UserError: If the model or the messages cannot be read.
     """
     runs.connect()
+    client = MlflowClient()
     with runs.run(settings.storage) as active, run_folder(settings.output_dir) as folder:
         run_logging.log_parameters(flatten(cfg))
         lineage.log_code_version()
         run_names.name_run(settings.model_uri)  # so that a run that fails now has a name, too
-        model = loading.load_model(settings.model_uri)
+        reference = versions.resolve(client, settings.model_uri)
+        model = loading.load_model(reference.uri)
         messages = load_messages(settings, folder)
         run_logging.log_rejected(messages, folder)
-        title = f"{settings.model_uri} on {messages.name}"
+        mlflow.set_tag(run_logging.PART_TAG, settings.part)
+        selected = _select(settings, messages, training_messages.keys(client, model.model_id))
+        title = _title(reference, messages, settings.part, selected)
         run_names.name_run(title, instead_of=settings.model_uri)
-        frame = _part(settings, messages)
-        scores = model.spam_probability(list(frame["text"]))
-        report = metrics.report(frame, scores, model.thresholds, "test")
+        scores = model.spam_probability(list(selected.frame["text"]))
+        report = metrics.report(selected.frame, scores, model.thresholds, selected.prefix)
         artifacts.write_config(cfg, folder)
         _write(report, title, folder)
         run_logging.log_folder(folder)
         run_logging.show_table(ERRORS_FILE)
         _log_metrics(report.metrics, model.model_id, active.info.run_id, settings.part)
-        table = artifacts.metrics_table(report.metrics, "test")
-        run_logging.describe_run(table)
-        logger.info("%s", table)
-        logger.info("Run %s: %s messages scored", active.info.run_id, f"{len(frame):,}")
-    return report.metrics.get("test_f1")
+        _show(report, selected, reference)
+        logger.info("Run %s: %s messages scored", active.info.run_id, f"{len(scores):,}")
+    return report.metrics.get(f"{selected.prefix}_f1")
 
 
-def _part(settings: EvaluateSettings, messages: Messages) -> pd.DataFrame:
+def _select(
+    settings: EvaluateSettings, messages: Messages, known: frozenset[str] | None
+) -> Selection:
     """Return the messages to score, and log where they come from."""
-    if settings.part == "all":
+    leaky, frame = False, messages.frame
+    if settings.part in ("all", "unseen"):
+        if settings.part == "unseen":
+            frame = _unseen(frame, known)
         mlflow.set_tags(lineage.data_tags(messages))
-        lineage.log_dataset(messages.frame, messages.name, "all")
-        return messages.frame
-    split: Split = settings.split.split(messages)
-    lineage.log_data(messages, split)
-    return split.part(settings.part)
+        lineage.log_dataset(frame, messages.name, settings.part)
+    else:
+        split: Split = settings.split.split(messages)
+        lineage.log_data(messages, split)
+        leaky, frame = split.leaky, split.part(settings.part)
+    trained_on = None
+    if known is not None:
+        trained_on = int(training_messages.is_among(frame["text"], known).sum())
+    prefix = "seen" if trained_on and not leaky else "test"
+    return Selection(frame, trained_on, _PREFIXES.get(settings.part, prefix))
+
+
+def _unseen(frame: pd.DataFrame, known: frozenset[str] | None) -> pd.DataFrame:
+    """Return the messages that the model was not trained on."""
+    if known is None:
+        raise UserError(
+            "part=unseen: which messages the model was trained on is unknown, since its run has no "
+            "split.csv in this tracking store; give part=all, or a part of the split"
+        )
+    kept = frame[~training_messages.is_among(frame["text"], known)].reset_index(drop=True)
+    if kept.empty:
+        raise UserError("part=unseen: the model was trained on every message; give other data")
+    return kept
+
+
+def _title(
+    reference: versions.Reference, messages: Messages, part: str, selected: Selection
+) -> str:
+    """Return the model and the data in a few words, and whether this is a test at all."""
+    of_part = "" if part == "test" else f", {part}"
+    counts = f" ({selected.counts})" if selected.counts else ""
+    return f"{reference} on {messages.name}{of_part}{counts}"
 
 
 def _write(report: metrics.Report, title: str, folder: Path) -> None:
     artifacts.write_predictions(report, folder)
     artifacts.write_errors(metrics.misclassified(report), folder)
     artifacts.write_plots(report, [], title, folder)
+
+
+def _show(report: metrics.Report, selected: Selection, reference: versions.Reference) -> None:
+    """Print and describe the metrics, with a warning before them if the model knows the data."""
+    known = "unknown" if selected.trained_on is None else str(selected.trained_on)
+    mlflow.set_tags({run_logging.TRAINED_ON_TAG: known, _MODEL_TAG: reference.uri})
+    table = artifacts.metrics_table(report.metrics, selected.prefix)
+    warned = f"**{selected.warning}.**\n\n" if selected.warning else ""
+    run_logging.describe_run(f"{warned}{table}")
+    if selected.warning:
+        logger.warning("%s.", selected.warning)
+    logger.info("%s", table)
 
 
 def _log_metrics(values: Mapping[str, float], model_id: str, run_id: str, part: str) -> None:

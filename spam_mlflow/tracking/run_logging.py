@@ -17,6 +17,12 @@ from spam_mlflow.tracking.runs import ERROR_TAG, TAG_LIMIT
 if TYPE_CHECKING:
     from spam_mlflow.data.messages import Messages
 
+PART_TAG = "evaluation.part"
+"""Tag of an evaluation: which part of the data was scored."""
+
+TRAINED_ON_TAG = "evaluation.trained_on"
+"""Tag of an evaluation: how many of the scored messages the model was trained or tuned on."""
+
 _PARAMETER_LIMIT = 6000  # characters; MLflow's own limit
 
 

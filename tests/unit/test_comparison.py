@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow.entities import Run, RunData, RunInfo
 from scipy import stats
 from support.predictions import predictions
 
@@ -10,7 +11,8 @@ from spam_mlflow.evaluation.comparison import Scored
 
 
 def scored(name: str, table: pd.DataFrame) -> Scored:
-    return Scored(name, None, table)  # type: ignore[arg-type]
+    info = RunInfo(name, "0", "me", "FINISHED", 0, 0, "active")
+    return Scored(name, Run(info, RunData()), table)
 
 
 def test_other_holdouts_have_no_difference() -> None:

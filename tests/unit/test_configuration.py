@@ -101,7 +101,7 @@ WRONG = [
     ("main", "seed=-1", "seed=-1: Input should be greater than or equal to 0"),
     ("main", "sources=uci_sms", "sources='uci_sms': Input should be a valid tuple"),
     ("main", "track=false", "register=true needs track=true"),
-    ("evaluate", "part=rest", "part='rest': Input should be 'train', 'validation', 'test' or"),
+    ("evaluate", "part=rest", "part='rest': Input should be 'train', 'validation', 'test', 'all'"),
     ("promote", "gate.churn=2", "gate.churn=2: Input should be less than or equal to 1"),
     ("promote", "gate.floors=high", "gate.floors='high'"),
     ("promote", "alias=elsewhere", "alias='elsewhere': Input should be 'champion' or 'challenger'"),

@@ -1,0 +1,52 @@
+"""The messages that a logged model was trained on, as its run has recorded them."""
+
+import tempfile
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from spam_mlflow.registry import model_logging
+from spam_mlflow.scorer.normalization import duplicate_key
+from spam_mlflow.tracking.run_folder import SPLIT_FILE
+
+_PARTS = ("train", "validation")  # fitted, or used to choose epochs, calibration and thresholds
+
+
+def keys(client: MlflowClient, model_id: str) -> frozenset[str] | None:
+    """Return the keys of the messages that a model was trained or tuned on.
+
+    Args:
+        client: Client of the tracking store.
+        model_id: ID of the logged model.
+
+    Returns:
+        Keys as `duplicate_key` returns them; None if the model's run cannot be read.
+    """
+    model = model_logging.logged_model(client, model_id)
+    if model is None:
+        return None
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            file = mlflow.artifacts.download_artifacts(
+                run_id=model.source_run_id, artifact_path=SPLIT_FILE, dst_path=scratch
+            )
+            table = pd.read_csv(Path(file), dtype=str, keep_default_na=False)
+        return frozenset(table.loc[table["part"].isin(_PARTS), "key"])
+    except (MlflowException, OSError, KeyError, ValueError):
+        return None
+
+
+def is_among(texts: pd.Series, known: frozenset[str]) -> pd.Series:
+    """Return for each text whether it, or a copy of it, is among the messages with these keys.
+
+    Args:
+        texts: The texts, shape (rows,).
+        known: Keys, as `keys` returns them.
+
+    Returns:
+        Shape (rows,), bool.
+    """
+    return texts.map(duplicate_key).isin(known)
