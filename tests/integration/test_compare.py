@@ -1,4 +1,6 @@
 import math
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -6,6 +8,15 @@ import pytest
 from mlflow import MlflowClient
 from support.predictions import predictions
 from support.project import Project, require_one_line
+
+OWN = {
+    "data.name": "own",
+    "data.digest": "0123456789abcdef",
+    "split.name": "grouped",
+    "split.digest": "89abcdef01234567",
+}
+OTHER = {**OWN, "data.digest": "fedcba9876543210"}
+ALL = {"data.name": "own", "data.digest": OWN["data.digest"], "evaluation.part": "all"}
 
 
 class Store:
@@ -25,9 +36,11 @@ class Store:
         table: pd.DataFrame | None = None,
         status: str = "FINISHED",
         key: str | None = None,
+        tags: Mapping[str, str] = OWN,
         **metrics: float,
     ) -> None:
-        run_id = self.client.create_run(self.experiment, run_name=name).info.run_id
+        run = self.client.create_run(self.experiment, run_name=name, tags=dict(tags))
+        run_id = run.info.run_id
         self.ids[key or name] = run_id
         for metric, value in metrics.items():
             self.client.log_metric(run_id, metric, value)
@@ -51,11 +64,14 @@ def store(project: Project) -> Store:
     store.add("bad", predictions(60, 1), test_f1=0.75)
     store.add("twin", predictions(95, 2), test_f1=0.97, key="twin 1")
     store.add("twin", predictions(95, 3), test_f1=0.971, key="twin 2")
-    store.add("elsewhere", predictions(90, 0, messages=240), test_f1=0.95)
+    store.add("elsewhere", predictions(90, 0, messages=240), tags=OTHER, test_f1=0.95)
     store.add("not a number", predictions(95, 0), test_f1=math.nan)
-    store.add("failed", status="FAILED")
+    store.add("failed", status="FAILED", tags={})
     store.add("running", status="RUNNING", loss=0.5)
-    store.add("foreign", pd.DataFrame({"x": [1]}), test_f1=0.5)
+    store.add("foreign", pd.DataFrame({"x": [1]}), tags={}, test_f1=0.5)
+    known = {**ALL, "evaluation.trained_on": "150"}
+    store.add("known", predictions(100, 0), tags=known, seen_f1=1.0)
+    store.add("trial 0", tags={"mlflow.parentRunId": store.ids["elsewhere"]}, val_f1=0.5)
     return store
 
 
@@ -64,22 +80,43 @@ def test_runs_are_listed_the_best_first_and_the_odd_ones_last(
 ) -> None:
     done = project.run("compare", "columns=[test_f1,loss]")
     assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:11]]
-    assert [row[3] for row in rows[:6]] == ["twin", "twin", "good", "elsewhere", "bad", "foreign"]
-    assert {row[3]: row[2:] for row in rows[6:]} == {
+    rows = tables(done.stdout)["own (digest 01234567), split grouped (digest 89abcdef)"]
+    assert [row[3] for row in rows[:4]] == ["twin", "twin", "good", "bad"]
+    assert {row[3]: row[2:] for row in rows[4:]} == {
         "not a number": ["finished", "not a number", "nan", "-"],
-        "failed": ["failed", "failed", "-", "-"],
         "running": ["running", "running", "-", "0.5"],
     }
-    assert rows[4][0] == store.ids["bad"][:8]
-    assert lines[-1] == "9 of 9 runs, by test_f1"
+    assert rows[3][0] == store.ids["bad"][:8]
+
+
+def tables(printed: str) -> dict[str, list[list[str]]]:
+    """Return the rows of each table by the line above it."""
+    return {
+        heading: [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows.splitlines()]
+        for heading, rows in re.findall(r"(.*)\n\n\|.*\n\|-.*\n((?:\|.*\n)+)", printed)
+    }
+
+
+def test_runs_on_other_data_are_in_a_table_of_their_own(project: Project, store: Store) -> None:
+    done = project.run("compare")
+    found = {heading: [row[3] for row in rows] for heading, rows in tables(done.stdout).items()}
+    assert list(found) == [
+        "own (digest 01234567), split grouped (digest 89abcdef)",
+        "own (digest fedcba98), split grouped (digest 89abcdef)",
+        "data not recorded",
+        "own (digest 01234567), part all, with messages that the model was trained on",
+    ]
+    assert list(found.values())[1:] == [["elsewhere", "trial 0"], ["foreign", "failed"], ["known"]]
+    assert done.stdout.splitlines()[-1] == (
+        "11 of 11 runs, by test_f1; metrics in different tables are of different messages, and "
+        "cannot be compared"
+    )
 
 
 def test_the_list_can_be_filtered_sorted_and_cut(project: Project, store: Store) -> None:
     chosen = ("filter='metrics.test_f1 > 0.6'", "sort=test_mcc", "limit=1")
     done = project.run("compare", *chosen, "columns=[test_mcc]")
-    assert done.stdout.splitlines()[2].startswith(f"| {store.ids['good'][:8]} |")
+    assert done.stdout.splitlines()[4].startswith(f"| {store.ids['good'][:8]} |")
     assert done.stdout.splitlines()[-1] == "1 of 5 runs, by test_mcc"
 
 
@@ -91,6 +128,9 @@ def test_the_list_can_be_filtered_sorted_and_cut(project: Project, store: Store)
         (("runs=[nobody]",), "runs: 'nobody' fits no run of the experiment"),
         (("runs=[twin]",), "runs: 'twin' fits several runs ("),
         (("runs=[failed,running]",), "none of the runs can be compared"),
+        (("sort=test_f2",), "sort='test_f2' is a metric of no run; did you mean test_f1"),
+        (("sort=unheard",), "metrics of these runs: loss, seen_f1, test_f1, test_mcc, val_f1"),
+        (("columns=[test_f1,tset_mcc]",), "columns='tset_mcc' is a metric of no run; did you mean"),
         (("limit=0",), "limit=0: Input should be greater than or equal to 1"),
     ],
 )
@@ -104,7 +144,8 @@ def test_what_cannot_be_compared_is_said(
 def report(project: Project, store: Store) -> tuple[str, str, Path]:
     """What is printed and warned of, and the folder, of a report on good, bad and odd runs."""
     folder = project.folder / "report"
-    runs = [store.ids[name] for name in ("good", "bad", "elsewhere", "failed", "foreign")]
+    names = ("good", "bad", "known", "elsewhere", "failed", "foreign")
+    runs = [store.ids[name] for name in names]
     done = project.run("compare", f"runs=[{','.join(runs)}]", f"output_dir={folder}")
     assert done.returncode == 0, done.stderr
     return done.stdout, done.stderr, folder
@@ -124,8 +165,19 @@ def test_metrics_have_intervals_and_differences_a_verdict(report: tuple[str, str
 def test_runs_of_other_messages_are_refused(report: tuple[str, str, Path]) -> None:
     printed, _, _ = report
     refused = [line for line in printed.splitlines() if line.startswith("Refused: ")]
-    assert len(refused) == 1
-    assert "elsewhere and good were scored on different messages (digests " in refused[0]
+    assert len(refused) == 2
+    assert "elsewhere and good were scored on different messages (own (digest fed" in refused[0]
+
+
+def test_a_model_that_knows_the_messages_is_not_compared(report: tuple[str, str, Path]) -> None:
+    printed, _, folder = report
+    refused = [line for line in printed.splitlines() if line.startswith("Refused: ")]
+    reason = "the model of known was trained on 150 of the 200 messages"
+    assert reason in refused[1]
+    assert reason in (folder / "report.html").read_text()
+    compared = [line for line in printed.splitlines() if "| F1 " in line]
+    assert len(compared) == 1
+    assert "known" not in compared[0]
 
 
 def test_runs_without_predictions_are_left_out_and_said_why(report: tuple[str, str, Path]) -> None:
@@ -141,7 +193,8 @@ def test_the_report_shows_curves_slices_and_disagreements(report: tuple[str, str
     assert html.count('src="data:image/png;base64,') == 4  # two curves for each holdout
     assert "<script" not in html
     assert "&lt;script&gt;alert(&#39;win&#39;)&lt;/script&gt; &amp; call now" in html
-    disagreed = int((predictions(95, 0)["predicted"] != predictions(60, 1)["predicted"]).sum())
+    labels = [predictions(*arguments)["predicted"] for arguments in ((95, 0), (60, 1), (100, 0))]
+    disagreed = int((pd.concat(labels, axis=1).nunique(axis=1) > 1).sum())
     assert f"{disagreed} messages that the runs label differently" in html
     assert "train.epochs" in html
     assert "http" not in html.replace("http-equiv", "")  # needs nothing from elsewhere
@@ -156,6 +209,6 @@ def test_the_report_is_logged_to_a_run_of_its_own(
     run = project.last_run()
     assert run.data.tags["kind"] == "comparison"
     assert run.data.tags["compared"].split(", ")[0] == store.ids["good"]
-    assert run.info.run_name == "Comparison of 3 runs"
+    assert run.info.run_name == "Comparison of 4 runs"
     html = project.client.download_artifacts(run.info.run_id, "report.html")
     assert Path(html).read_text() == (report[2] / "report.html").read_text()

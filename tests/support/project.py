@@ -129,6 +129,14 @@ class Trained:
     def artifacts(self) -> Path:
         return Path(self.project.client.download_artifacts(self.run.info.run_id, ""))
 
+    @property
+    def model_folder(self) -> Path:
+        """The folder of the logged model in the artifact store."""
+        client = self.project.client
+        version = client.get_model_version("spam-classifier", "1")
+        logged = client.get_logged_model(str(version.source).rpartition("/")[2])
+        return Path(logged.artifact_location)
+
     def copy(self, folder: Path) -> Project:
         """Return a project in `folder` whose store begins with what is in this one's.
 

@@ -28,8 +28,17 @@ SERVER_START_SECONDS = 120
 PORTS = ("--port", "0", "--s3-port", "0", "--postgresql-port", "0")
 
 
+def stack_line(folder: Path, *arguments: str) -> list[str]:
+    """Return the command line of the stack in `folder`, whose servers run from this environment.
+
+    Under `uvx pytest`, it would not last as long as servers may, but as long as the tests do.
+    """
+    command = [sys.executable, "-m", "scripts.stack", *arguments]
+    return [*command, "--here", "--folder", str(folder)]
+
+
 def stack_command(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "scripts.stack", *arguments, "--folder", str(folder)]
+    command = stack_line(folder, *arguments)
     return subprocess.run(command, cwd=ROOT, text=True, capture_output=True, check=False)
 
 

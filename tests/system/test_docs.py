@@ -18,19 +18,22 @@ import pooch
 import pytest
 import requests
 import yaml
+from mlflow import MlflowClient
 from support.project import ENVIRONMENTS, EXPERIMENT, ROOT
 
 from scripts import make_reference
+from scripts.stack import SERVICES, Stack
 from spam_mlflow.cli import COMMANDS
 
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-PORTS = (5000, 5001)  # as the pages name them
+PORTS = (5000, 5001, 5433, 9000)  # as the pages name them
 BLOCK_SECONDS = 600
 STOP_SECONDS = 30
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TRANSCRIPT = re.compile(r"^\$ ((?:.*\\\n)*.*)\n((?:[^$].*\n)*)", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
+ONE_AT_A_TIME = pytest.mark.xdist_group("ports of the pages")
 STORE = "http://127.0.0.1:5000/api/2.0/mlflow/experiments/get"
 
 
@@ -142,15 +145,15 @@ def labels(answer: str) -> list[str]:
 
 
 @pytest.fixture
-def machine(tmp_path_factory: pytest.TempPathFactory, uci_dir: Path) -> Iterator[dict[str, str]]:
-    """Variables on a machine with Python and pip only, and UCI's files in the user's cache.
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Variables on a machine with Python and pip only.
 
     Packages come from the caller's cache, and environments that MLflow builds are kept for other
     tests.
     """
     base = tmp_path_factory.mktemp("machine")
     home = base / "home"
-    fill_cache(home, uci_dir)
+    home.mkdir()
     uv = (sys.executable, "-m", "uv")
     subprocess.run([*uv, "venv", "--quiet", "--seed", str(base / "python")], check=True)
     cache = subprocess.check_output([*uv, "cache", "dir"], text=True).strip()
@@ -185,6 +188,17 @@ def fill_cache(home: Path, uci_dir: Path) -> None:
 @pytest.fixture
 def reader(tmp_path: Path, machine: dict[str, str]) -> Iterator[Reader]:
     """Someone in front of a fresh clone, with a fresh home."""
+    yield from clone_reader(tmp_path, machine)
+
+
+@pytest.fixture
+def reader_with_data(tmp_path: Path, machine: dict[str, str], uci_dir: Path) -> Iterator[Reader]:
+    """The same with UCI's files in the user's cache."""
+    fill_cache(Path(machine["HOME"]), uci_dir)
+    yield from clone_reader(tmp_path, machine)
+
+
+def clone_reader(tmp_path: Path, machine: dict[str, str]) -> Iterator[Reader]:
     taken = [port for port in PORTS if is_open(port)]
     if taken:
         pytest.skip(f"something listens on port {taken[0]} already")
@@ -214,7 +228,39 @@ def copy_files(clone: Path) -> None:
         subprocess.run(["git", *command], cwd=clone, check=True)
 
 
-def test_the_commands_of_readme_and_tutorial(reader: Reader) -> None:
+@ONE_AT_A_TIME
+def test_the_stack_starts_on_a_bare_machine_as_the_page_says(reader: Reader) -> None:
+    blocks = [code for _, code in BLOCK.findall((ROOT / "docs/how-to/s3.md").read_text())]
+    begin, end = (
+        next(block for block in blocks if f"scripts.stack {name}" in block)
+        for name in ("start", "stop")
+    )
+    folder = reader.folder / ".stack"
+    reader.terminal = dict(reader.fresh)
+    try:
+        reader.run(begin)
+        client = MlflowClient(reader.terminal["MLFLOW_TRACKING_URI"])
+        assert client.create_experiment("from outside")
+        # Nothing of it runs from an environment that belongs to the command alone.
+        stack = Stack.open(folder, {}, auth=False)
+        for service in SERVICES:
+            process = stack.process(service)
+            assert process is not None
+            assert str(folder) in " ".join(process.cmdline())
+        overlay = ("--no-project", "--with-requirements", "requirements-dev.txt")
+        status = ("uv", "run", *overlay, "python", "-m", "scripts.stack", "start")
+        before = (folder / "stack.json").read_text()
+        reader.call(*status)
+        assert (folder / "stack.json").read_text() == before
+        reader.run(end)
+        assert stack.running() == []
+    finally:
+        Stack.open(folder, {}, auth=False).stop()
+
+
+@ONE_AT_A_TIME
+def test_the_commands_of_readme_and_tutorial(reader_with_data: Reader) -> None:
+    reader = reader_with_data
     reader.follow(README)
     answer = requests.get(STORE, {"experiment_id": "1"}, timeout=30).json()
     assert answer["experiment"]["name"] == EXPERIMENT  # as in the link to the runs

@@ -122,10 +122,7 @@ def test_a_pulled_folder_predicts_without_mlflow(
 def trained_scores(trained: Trained) -> np.ndarray:
     from spam_mlflow.scorer import scorers
 
-    model = trained.project.client.get_model_version("spam-classifier", "1")
-    logged = trained.project.client.get_logged_model(str(model.source).rpartition("/")[2])
-    folder = Path(logged.artifact_location) / "artifacts" / "classifier"
-    return scorers.load(folder).spam_probability(TEXTS)
+    return scorers.load(trained.model_folder / "artifacts" / "classifier").spam_probability(TEXTS)
 
 
 def test_the_old_format_holds_the_same_network(
@@ -155,9 +152,33 @@ def test_publishing_the_same_again_uploads_nothing(
         assert proxy.count("PUT") == 0
 
 
+def test_what_is_published_by_its_alias_is_the_version(
+    trained: Trained, tmp_path: Path, rclone: S3Server
+) -> None:
+    """The alias may point elsewhere when someone reads the export."""
+    bucket = rclone.new_bucket()
+    project = Project(trained.copy(tmp_path).folder, rclone.credentials)
+    project.client.set_registered_model_alias("spam-classifier", "challenger", "1")
+    for name in ("models:/spam-classifier@challenger", "models:/spam-classifier/latest"):
+        done = project.run("publish", f"model_uri={name}", *on(rclone, bucket))
+        assert done.returncode == 0, done.stderr
+        alias = "challenger" if "@" in name else None
+        shown = "models:/spam-classifier/1" + (" (@challenger)" if alias else "")
+        assert done.stderr.splitlines()[-1].startswith(f"{shown} is published at ")
+        pulled = project.run("pull", *on(rclone, bucket))
+        assert pulled.returncode == 0, pulled.stderr
+        assert "version 1" in pulled.stderr
+        manifest = json.loads((tmp_path / "exports/spam-sms/manifest.json").read_text())
+        source = manifest["source"]
+        assert source["model_uri"] == "models:/spam-classifier/1"
+        assert (source["model_name"], source["version"]) == ("spam-classifier", "1")
+        assert source.get("alias") == alias
+
+
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
+        (("model_uri=models:/spam-classifier@nobody",), "names no registered version"),
         (("model_uri=models:/spam-classifier/99",), "is not a model of this project"),
         (("model_uri=models:/spam-classifier/1", "bucket=no-such-bucket"), "does not exist"),
     ],

@@ -59,6 +59,13 @@ def test_parameters_reach_the_configuration_as_they_are(project: Project, clone:
     assert not list(clone.rglob("ran"))
 
 
+def test_a_command_that_needs_no_run_leaves_none(trained_project: Project, clone: Path) -> None:
+    before = {run.info.run_id for run in trained_project.runs()}
+    printed = run_project(trained_project, clone, "-e", "history")
+    assert "succeeded ===" in printed
+    assert {run.info.run_id for run in trained_project.runs()} == before
+
+
 def test_a_failure_inside_the_project_fails_its_run(project: Project, clone: Path) -> None:
     inside = Project(project.folder, {"PYTHONPATH": ""})
     done = inside.call(
@@ -66,4 +73,6 @@ def test_a_failure_inside_the_project_fails_its_run(project: Project, clone: Pat
     )
     assert done.returncode != 0
     assert "error: train.epochs=0: " in done.stderr
-    assert project.last_run().info.status == "FAILED"
+    run = project.last_run()
+    assert run.info.status == "FAILED"
+    assert run.data.tags["error"].startswith("train.epochs=0: ")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from support.fault_proxy import SLOW_DOWN, Answer, Reset, Stall, between
-from support.project import Project
+from support.project import ROOT, Project, require_one_line
 from support.servers import S3Server
 
 from spam_mlflow.errors import UserError
@@ -186,9 +186,40 @@ def test_an_experiment_that_lies_elsewhere_is_not_moved(tmp_path: Path, rclone: 
     project = Project(tmp_path, rclone.credentials)
     project.client.create_experiment("spam-classifier", str(tmp_path / "local"))
     done = use_bucket(project, rclone.url, f"bucket={rclone.new_bucket()}")
-    assert done.returncode == 1
-    assert "puts its artifacts into" in done.stderr
-    assert "give another name=" in done.stderr
+    require_one_line(done, "puts its artifacts into")
+    command = done.stderr.split("`")[-2]
+    assert "name=spam-classifier-s3" in command
+    pasted = project.call("bash", "-c", command)
+    assert pasted.returncode == 0, pasted.stderr
+    assert "export MLFLOW_EXPERIMENT_NAME=spam-classifier-s3" in pasted.stderr
+
+
+def test_the_guide_works_after_the_quick_start(
+    trained_project: Project, rclone: S3Server, tmp_path: Path
+) -> None:
+    """The first block of the guide as it is written, but for the store and the data."""
+    name = rclone.new_bucket()
+    block = (ROOT / "docs" / "how-to" / "s3.md").read_text().split("```sh\n")[1].split("```")[0]
+    for written, ours in (
+        ("bucket=my-bucket", f"bucket={name}"),
+        ("storage=linode region=nl-ams-1", f"storage=local endpoint_url={rclone.url}"),
+        (
+            "storage=linode storage.region=nl-ams-1",
+            f"storage=local storage.endpoint_url={rclone.url} debug=fast",
+        ),
+    ):
+        assert written in block
+        block = block.replace(written, ours)
+    project = Project(tmp_path, rclone.credentials)
+    before = len(project.runs())
+    done = project.call("bash", "-ec", block)
+    assert done.returncode == 0, done.stderr
+    run = project.last_run()
+    assert len(project.runs()) == before + 1
+    assert run.info.artifact_uri.startswith(f"s3://{name}/mlflow/")
+    assert f"mlflow/{run.info.run_id}/artifacts/config.yaml" in rclone.keys(name)
+    trained = f"main storage=local storage.endpoint_url={rclone.url}"
+    assert done.stderr.split("Then train: ")[1].splitlines()[0].endswith(trained)
 
 
 def test_without_credentials_the_user_is_told_which_are_missing(

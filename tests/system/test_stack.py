@@ -1,6 +1,10 @@
 import os
+import signal
 import stat
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,8 +20,8 @@ from mlflow.entities.model_registry import ModelVersion
 from support import in_process
 from support.fault_proxy import between
 from support.processes import ready_processes
-from support.project import Project, Trained
-from support.servers import S3Server, running_stack, serve, stack_command
+from support.project import ROOT, Project, Trained
+from support.servers import PORTS, S3Server, running_stack, serve, stack_command, stack_line
 
 from scripts.stack import BUCKET, Stack
 from spam_mlflow.gate.scoring_server import free_port
@@ -102,9 +106,59 @@ def test_a_port_that_is_taken_is_named(stack: Stack, tmp_path: Path) -> None:
     ports = ("--postgresql-port", taken, "--s3-port", "0", "--port", "0")
     done = stack_command(tmp_path, "start", *ports)
     assert done.returncode == 1
-    assert f"error: postgresql does not answer on port {taken}" in done.stderr
-    assert "Address already in use" in done.stderr
+    assert f"error: port {taken} of postgresql is taken by another program" in done.stderr
     assert "Traceback" not in done.stderr
+    assert nothing_runs(tmp_path)
+
+
+def nothing_runs(folder: Path) -> bool:
+    """Return whether all services of a stack have been stopped, by the processes it recorded."""
+    return Stack.open(folder, {}, auth=False).running() == []
+
+
+def test_a_start_that_fails_in_the_middle_leaves_nothing_running(tmp_path: Path) -> None:
+    (tmp_path / "s3").touch()  # where the store has its folder
+    done = stack_command(tmp_path, "start", *PORTS)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("error: ")
+    assert "Traceback" not in done.stderr
+    assert set(Stack.open(tmp_path, {}, auth=False).state.processes) == {"postgresql"}
+    assert nothing_runs(tmp_path)
+
+
+def test_a_start_that_is_ended_leaves_nothing_running(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        stack_line(tmp_path, "start", *PORTS), cwd=ROOT, text=True, stderr=subprocess.PIPE
+    )
+    log = tmp_path / "postgresql.log"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (log.is_file() and log.stat().st_size):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert errors.splitlines()[-1] == "interrupted"
+    assert "postgresql" in Stack.open(tmp_path, {}, auth=False).state.processes
+    assert nothing_runs(tmp_path)
+
+
+def test_a_stack_that_runs_keeps_its_settings(stack: Stack) -> None:
+    for options, named in ((("--s3-port", "9"), "--s3-port"), (("--auth",), "--auth")):
+        done = stack_command(stack.folder, "start", *options)
+        assert done.returncode == 1
+        assert f"runs with other settings; stop it before it gets {named}" in done.stderr
+
+
+@pytest.mark.parametrize("command", [("tool", "run"), ("run", "--isolated", "--no-project")])
+def test_environments_of_uv_for_one_command_do_not_last(
+    tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    code = (
+        "import sys; from pathlib import Path; from scripts.stack_environment import lasts; "
+        "print(lasts(Path(sys.prefix)))"
+    )
+    line = ("-m", "uv", *command, "--with", "packaging", "python", "-c", code)
+    assert Project(tmp_path).call(sys.executable, *line).stdout.strip() == "False"
 
 
 @pytest.fixture(scope="module")

@@ -39,8 +39,8 @@ def study_of(project: Project, name: str = STUDY) -> optuna.Study:
     return optuna.load_study(study_name=name, storage=studies.storage(project.folder / "s.db"))
 
 
-def sweeps_and_trials(project: Project) -> tuple[list[Run], list[Run]]:
-    runs = project.runs()
+def sweeps_and_trials(project: Project, without: Run | None = None) -> tuple[list[Run], list[Run]]:
+    runs = [run for run in project.runs() if not without or run.info.run_id != without.info.run_id]
     trials = [run for run in runs if "trial" in run.data.tags]
     return [run for run in runs if run not in trials], trials
 
@@ -210,6 +210,28 @@ def wait_for_trials(project: Project, count: int) -> None:
                 return
         time.sleep(0.2)
     pytest.fail("the sweep does not get on")
+
+
+def test_the_printed_command_trains_on_the_data_of_the_sweep(project: Project) -> None:
+    """Pasted into the shell, with all that was not at its default."""
+    folder = project.folder / "it's my $data"
+    folder.mkdir()
+    shutil.copy(ROOT / "spam_mlflow" / "data" / "sources" / "sample.csv", folder / "own.csv")
+    data = ("data=csv", "data.path=own.csv", compose.literal("data_dir", str(folder)))
+    varied = ("split.test=0.3", "seed=3", "train.batch_size=64", SMALL[-1])
+    done = project.run("sweep", *data, *varied, f"study={STUDY}", "study_db=s.db", "trials=1")
+    assert done.returncode == 0, done.stderr
+    printed = done.stderr.rpartition("Train with it: ")[2].splitlines()[0]
+    pasted = project.call("bash", "-c", printed)
+    assert pasted.returncode == 0, pasted.stderr
+    run = project.last_run()
+    assert run.data.params["data_dir"] == str(folder)
+    assert run.data.params["train.batch_size"] == "64"
+    (parent,), _ = sweeps_and_trials(project, without=run)
+    for name in ("data.digest", "split.name"):
+        assert run.data.tags[name] == parent.data.tags[name]
+    shared = {name for name in parent.data.params if name.startswith(("split.", "rows.train."))}
+    assert {n: run.data.params[n] for n in shared} == {n: parent.data.params[n] for n in shared}
 
 
 def test_trials_can_run_side_by_side(project: Project) -> None:
