@@ -9,20 +9,25 @@ characters it holds: they are what `MLproject` passes on. `mlflow run` appends p
 import argparse
 import contextlib
 import importlib
+import io
 import logging
 import os
 import shutil
 import signal
 import sys
 import textwrap
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from spam_mlflow import __version__, error_messages
 from spam_mlflow.config import compose, paths, reference
+from spam_mlflow.config.masking import mask_record, masked
+from spam_mlflow.config.overrides import literal, split_overrides
 from spam_mlflow.config.reference import Key
+from spam_mlflow.errors import UserError
 
 _FLAGS = ("--help", "--config")
 _OPTIONS = ("--data-dir", "--overrides")
@@ -103,8 +108,13 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command line `arguments` and return the exit status; errors take one line."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("spam_mlflow").setLevel(logging.INFO)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(mask_record)
     signal.signal(signal.SIGTERM, _interrupt)
+    for stream in (sys.stdout, sys.stderr):
+        _encode_everything(stream)
     try:
+        _require_text(arguments)
         parsed = _parse(arguments)
         with _project_run(parsed.command):
             _run(parsed)
@@ -113,11 +123,28 @@ def main(arguments: Sequence[str]) -> int:
         return _INTERRUPTED
     except Exception as error:
         reason = error_messages.user_message(error)
-        if reason is None:
-            raise
-        print(f"error: {reason}", file=sys.stderr)
+        text = f"error: {reason}\n" if reason is not None else masked(traceback.format_exc())
+        print(text, end="", file=sys.stderr)
         return 1
     return 0
+
+
+def _encode_everything(stream: TextIO) -> None:
+    """Have characters that the terminal's encoding lacks written as escape sequences."""
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
+
+
+def _require_text(arguments: Sequence[str]) -> None:
+    """Raise UserError for an argument that no configuration can hold."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError as error:
+            raise UserError(
+                f"{argument!r} is not valid in this terminal's encoding, "
+                f"{sys.getfilesystemencoding()}; rename the file, or set LC_ALL=C.UTF-8"
+            ) from error
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -211,9 +238,9 @@ def _with_appended(arguments: Sequence[str]) -> list[str]:
 
 
 def _run(parsed: argparse.Namespace) -> None:
-    given = [*parsed.override, *compose.split_overrides(parsed.overrides)]
+    given = [*parsed.override, *split_overrides(parsed.overrides)]
     if parsed.data_dir != "none":
-        given.append(compose.literal("data_dir", parsed.data_dir))
+        given.append(literal("data_dir", parsed.data_dir))
     cfg = compose.compose(parsed.command, given, partial=parsed.config)
     if parsed.config:
         print(compose.to_yaml(cfg), end="")

@@ -1,7 +1,9 @@
 """What an error means to a user, in one line: of this project, a store, a server or a full disk."""
 
 import errno
+import re
 
+from spam_mlflow.config.masking import masked
 from spam_mlflow.errors import UserError
 
 _NETWORK = ("requests", "urllib3")
@@ -9,11 +11,25 @@ _UNAUTHORIZED = (
     "the tracking server asks who you are; set MLFLOW_TRACKING_USERNAME and "
     "MLFLOW_TRACKING_PASSWORD"
 )
+_NO_ANSWER = re.compile(r"API request to (?P<url>\S+?)/api/\S+ failed with (timeout )?exception")
+_LAST_REASON = re.compile(r"(?:: |')([^:']+?)(?: \(read timeout=[\d.]+)?[\"')]*$")  # of those that urllib3 nests
 _S3 = ("boto3", "botocore", "s3transfer")
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+_DATABASE = {
+    "readonly database": "may not be written; give its file and folder write permission",
+    "disk is full": "has no space left on its disk; free some",
+    "disk I/O error": "cannot be read or written; check its disk",
+    "database is locked": "is locked by another process; wait for it, or end it",
+    "malformed": "is damaged; restore a copy",
+    "not a database": "is no SQLite database; name another file",
+    "unable to open": "cannot be opened; check its folder and who may read it",
+}
+"""What SQLite says, and what it means to the owner of a tracking database."""
 
 
 def user_message(error: BaseException) -> str | None:
-    """Return what an error means to a user.
+    """Return what an error means to a user; log-in data and values of the environment are masked.
 
     This imports no package that the code which raised the error has not imported already.
 
@@ -24,6 +40,11 @@ def user_message(error: BaseException) -> str | None:
         One line of text, or None if the error is a defect of this project, whose traceback is to
         be shown.
     """
+    message = _message(error)
+    return None if message is None else masked(message)
+
+
+def _message(error: BaseException) -> str | None:
     kinds = {kind.__name__ for kind in type(error).__mro__}
     packages = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
     # The name is compared, since a logged model brings its own copy of the class.
@@ -33,13 +54,50 @@ def user_message(error: BaseException) -> str | None:
         from spam_mlflow.storage import s3_errors
 
         return s3_errors.explain(error)
+    if "sqlalchemy" in packages or "(sqlite3." in str(error):
+        return _database_message(error)
     if "MlflowException" in kinds:
-        return f"MLflow: {_UNAUTHORIZED if '401 !=' in str(error) else _first_line(error)}"
+        return _mlflow_message(_first_line(error))
     if packages & set(_NETWORK):
         return f"the tracking server: {_first_line(error)}"
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    return _file_message(error) if isinstance(error, OSError) else None
+
+
+def _mlflow_message(text: str) -> str:
+    """Return what the first line of an error of MLflow means."""
+    if "401 !=" in text:
+        return f"MLflow: {_UNAUTHORIZED}"
+    silent = _NO_ANSWER.match(text)
+    if silent:
+        reason = _LAST_REASON.search(text)
         return (
-            f"no space is left on the disk of {error.filename or 'the temporary folder'}; free some"
+            f"the tracking server {silent['url']} does not answer"
+            f"{f' ({reason[1]})' if reason else ''}; start it again"
+        )
+    return f"MLflow: {text}"
+
+
+def _database_message(error: BaseException) -> str:
+    """Return what an error of SQLAlchemy means, which MLflow may have wrapped."""
+    reason = re.sub(r"^\(\S+\) ", "", _first_line(error))
+    for text, meaning in _DATABASE.items():
+        if text in reason:
+            return f"the database {meaning} ({reason}), or set MLFLOW_TRACKING_URI to another one"
+    return f"the database: {reason}"
+
+
+def _file_message(error: OSError) -> str | None:
+    """Return what a refusal of the file system means."""
+    if error.errno in _FULL:
+        where = error.filename or "the temporary folder"
+        return f"no space is left on the disk of {where}; free some"
+    if error.errno in _FORBIDDEN and error.filename:
+        # Of a copy, it is the second file that cannot be written.
+        name = error.filename2 or error.filename
+        return (
+            f"{name} cannot be used ({error.strerror}); give it write permission, or name a folder "
+            "that you may write to, with output_dir, MLFLOW_TRACKING_URI or, for a sweep, "
+            "study_db"
         )
     return None
 

@@ -33,7 +33,7 @@ def validate(command: str, cfg: DictConfig) -> Any:
     Raises:
         UserError: Naming each bad key and its value, and keys that do not exist.
     """
-    values: dict[str, Any] = dict(OmegaConf.to_container(cfg))  # type: ignore[arg-type]
+    values: dict[str, Any] = dict(OmegaConf.to_container(cfg, resolve=True))  # type: ignore[arg-type]
     problems: list[str] = []
     for key, value in values.items():
         if isinstance(value, Mapping) and _TARGET in value:

@@ -1,5 +1,7 @@
 """The command line: help, and errors of one line with a non-zero exit status."""
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -126,3 +128,25 @@ def test_the_configuration_can_be_printed(bare_project: Project) -> None:
     assert "epochs: 3" in shown
     assert "seed: 7" in shown
     assert not list(bare_project.folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("variables", "shown"),
+    [({"PYTHONIOENCODING": "ascii"}, "\\u5927"), ({"LC_ALL": "C", "LANG": "C"}, "大")],
+    ids=["ASCII", "C"],
+)
+def test_a_terminal_that_lacks_characters_gets_escapes(
+    bare_project: Project, variables: dict[str, str], shown: str
+) -> None:
+    project = Project(bare_project.folder, variables)
+    done = project.execute("rollback", "--config", "reason=größer … 大")
+    assert done.returncode == 0, done.stderr
+    assert shown in done.stdout
+    assert project.execute("sweep", "--help").returncode == 0
+
+
+def test_an_argument_in_another_encoding_is_named(bare_project: Project) -> None:
+    done = bare_project.call(
+        sys.executable, "-m", "spam_mlflow", "main", os.fsdecode(b"data_dir=/caf\xe9")
+    )
+    require_one_line(done, "'data_dir=/caf\\udce9' is not valid in this terminal's encoding")

@@ -45,15 +45,17 @@ def test_the_main_job(project: Project, clone: Path, manager: str) -> None:
 def test_parameters_reach_the_configuration_as_they_are(project: Project, clone: Path) -> None:
     shell = "$(touch ran) `touch ran`; touch ran"
     (project.folder / shell).mkdir()
-    shutil.copy(SAMPLE, project.folder / shell / "my file, new.csv")
-    overrides = 'data.path="my file, new.csv" split.test=0.3 register=false'
+    name = 'it\'s = my "file", new.csv'
+    shutil.copy(SAMPLE, project.folder / shell / name)
+    overrides = 'split.test=0.3 register=false output_dir="it\'s out"'
     arguments = [f"data_dir={project.folder / shell}", f"overrides={overrides}", "data=csv"]
-    arguments.append("epochs=1")
+    arguments += ["epochs=1", f"data.path={name}"]
     run_project(project, clone, *(piece for a in arguments for piece in ("-P", a)))
     run_id = project.last_run().info.run_id
     config = Path(project.client.download_artifacts(run_id, "config.yaml")).read_text()
     assert yaml.safe_load(config)["data_dir"] == str(project.folder / shell)
-    assert yaml.safe_load(config)["data"]["path"] == "my file, new.csv"
+    assert yaml.safe_load(config)["data"]["path"] == name
+    assert yaml.safe_load(config)["output_dir"] == "it's out"
     assert yaml.safe_load(config)["split"]["test"] == 0.3
     assert not list(project.folder.rglob("ran"))
     assert not list(clone.rglob("ran"))
