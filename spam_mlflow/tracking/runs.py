@@ -4,28 +4,40 @@ import contextlib
 import logging
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from typing import TypeVar
 
 import mlflow
 from mlflow import MlflowClient
+from mlflow.entities import Experiment, LifecycleStage, Run
 from mlflow.exceptions import MlflowException
+from mlflow.store.db.db_types import DATABASE_ENGINES
+from mlflow.tracking import fluent
 
 from spam_mlflow import error_messages
+from spam_mlflow.config.environment import stack_endpoint
+from spam_mlflow.config.instantiate import settings as validated_settings
+from spam_mlflow.config.masking import mask_record, masked
 from spam_mlflow.config.paths import working_root
 from spam_mlflow.config.schema import StorageSettings
 from spam_mlflow.errors import UserError
 from spam_mlflow.storage import s3
+from spam_mlflow.tracking import server, store
 
 EXPERIMENT = "spam-classifier"
 REGISTERED_MODEL = "spam-classifier"
+DATABASE = "mlflow.db"
+"""Name of the SQLite file that runs go to by default."""
+
 ERROR_TAG = "error"
 """Tag of a failed run that says why."""
 
 TAG_LIMIT = 5000
 """Characters of a tag's value; MLflow's own limit."""
 
-_PROBE_SECONDS = 10
+_DATABASES = tuple(DATABASE_ENGINES)
 _KIND = "mlflow.experimentKind"
 # The errors if two processes insert the same row: of PostgreSQL, SQLite and MySQL, and of MLflow
 # itself for experiments and for versions.
@@ -44,43 +56,28 @@ def connect() -> None:
     The file is in the project root, or in the working directory if the project is installed.
 
     Raises:
-        UserError: If MLFLOW_TRACKING_URI names a server that does not answer. MLflow itself would
-            retry for minutes first.
+        UserError: If MLFLOW_TRACKING_URI names a server that does not answer, or a database that
+            cannot be opened. MLflow itself would retry for minutes first.
     """
     # A server that restarts is waited for, for about a minute; MLflow would wait four minutes.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "5")
     # MLflow's progress bars and its reminders to open the UI would hide the training's own lines.
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    for name in ("mlflow.store.db.utils", "alembic", "mlflow.tracking.fluent"):
+    for name in ("alembic", "mlflow.tracking.fluent"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # If the store fails, the run itself reports it.
-    logging.getLogger("mlflow.system_metrics").setLevel(logging.CRITICAL)
-    uri = os.environ.get("MLFLOW_TRACKING_URI")
-    if not uri:
-        mlflow.set_tracking_uri(f"sqlite:///{working_root() / 'mlflow.db'}")
-    elif uri.startswith(("http://", "https://")):
-        _require_answer(uri)
-
-
-def _require_answer(uri: str) -> None:
-    from mlflow.utils.credentials import get_default_host_creds
-    from mlflow.utils.rest_utils import http_request
-
-    try:  # with MLflow's own settings for TLS and log-in
-        http_request(
-            get_default_host_creds(uri), "/health", "GET", max_retries=0, timeout=_PROBE_SECONDS
-        )
-    except MlflowException as error:
-        reason = _without_user(str(error.__cause__ or error).splitlines()[0])
-        raise UserError(
-            f"the tracking server MLFLOW_TRACKING_URI={_without_user(uri)} does not answer "
-            f"({reason}); start it, or unset the variable to log to a local file"
-        ) from error
-
-
-def _without_user(text: str) -> str:
-    """Return `text` with user and password of addresses in it masked."""
-    return re.sub(r"//[^/@\s]+@", "//***@", text)
+    for name in ("mlflow.system_metrics", "mlflow.store.db.utils"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    for handler in logging.getLogger("mlflow").handlers:
+        handler.addFilter(mask_record)
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{working_root() / DATABASE}"
+    uri = store.absolute(uri)
+    mlflow.set_tracking_uri(uri)
+    if uri.startswith(("http://", "https://")):
+        server.require_answer(uri)
+        server.announce_waiting(uri)
+    elif uri.startswith(_DATABASES):
+        store.open_database(uri)
 
 
 @contextlib.contextmanager
@@ -118,6 +115,7 @@ def run(
         _require_unfinished(os.environ["MLFLOW_RUN_ID"])
     active = mlflow.start_run(run_id)
     try:
+        _mask_tags(active)
         if storage is not None and active.info.artifact_uri.startswith("s3:"):
             s3.set_client_timeouts(storage)
         _show_training_first(active.info.experiment_id)
@@ -128,21 +126,45 @@ def run(
         mlflow.end_run("KILLED")
         raise
     except BaseException as error:
-        # The store itself may have failed. A second error must not hide the first one, nor be
-        # waited for as long.
-        os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "1"
-        with contextlib.suppress(Exception):
-            mlflow.set_tag(
-                ERROR_TAG, (error_messages.user_message(error) or repr(error))[:TAG_LIMIT]
-            )
-            mlflow.end_run("FAILED")
+        _end_failed(active.info.run_id, error)
         raise
     mlflow.end_run()
 
 
+def _end_failed(run_id: str, error: BaseException) -> None:
+    """Close the active run as failed, if its store still takes that.
+
+    A second error must not hide the first one, nor be waited for as long.
+    """
+    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "1"
+    reason = error_messages.user_message(error) or masked(repr(error))
+    try:
+        mlflow.set_tag(ERROR_TAG, reason[:TAG_LIMIT])
+    except Exception:
+        # The store is away, and the thread that logs the machine's load may be waiting for it.
+        fluent.run_id_to_system_metrics_monitor.pop(run_id, None)
+    with contextlib.suppress(Exception):
+        mlflow.end_run("FAILED")
+
+
+def _mask_tags(active: mlflow.ActiveRun) -> None:
+    """Mask log-in data in tags that `mlflow run` has set, such as the address of a repository."""
+    for name, value in active.data.tags.items():
+        if masked(value) != value:
+            mlflow.set_tag(name, masked(value))
+
+
 def _require_unfinished(run_id: str) -> None:
     """Raise UserError if the run of MLFLOW_RUN_ID has a record that this one would overwrite."""
-    found = MlflowClient().get_run(run_id)
+    try:
+        found = MlflowClient().get_run(run_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        raise UserError(
+            f"MLFLOW_RUN_ID={run_id} is no run of {masked(mlflow.get_tracking_uri())}; unset the "
+            "variable, or, under `mlflow run`, make MLFLOW_TRACKING_URI an absolute path"
+        ) from error
     models = found.outputs.model_outputs if found.outputs else []
     if models or found.info.status == "FINISHED":
         state = "has a logged model" if models else "is finished"
@@ -176,9 +198,32 @@ def retry_on_conflict(action: Callable[[], Result]) -> Result:
     return action()
 
 
+def storage_of(logged: Run, otherwise: StorageSettings) -> StorageSettings:
+    """Return how to reach the artifacts of a run: as it reached them itself.
+
+    Where that was without an endpoint, the local stack is taken if there is one, else AWS.
+
+    Args:
+        logged: The run.
+        otherwise: Settings for a run that has not logged its own.
+    """
+    recorded = {
+        name: None if value == "None" else value
+        for name in asdict(otherwise)
+        if (value := logged.data.params.get(f"storage.{name}")) is not None
+    }
+    if not recorded:
+        return otherwise
+    if recorded.get("endpoint_url") is None and stack_endpoint():
+        recorded |= {"endpoint_url": stack_endpoint(), "addressing_style": "path"}
+    return validated_settings(StorageSettings, asdict(otherwise) | recorded, "storage.")
+
+
 def _choose_experiment(name: str) -> None:
     """Choose the experiment of the environment, else `name`, and create it if it is missing."""
-    if os.environ.get("MLFLOW_EXPERIMENT_ID"):
+    number = os.environ.get("MLFLOW_EXPERIMENT_ID")
+    if number:
+        _require_active(mlflow.get_experiment(number))
         return
     chosen = os.environ.get("MLFLOW_EXPERIMENT_NAME") or name
     retry_on_conflict(lambda: _require_experiment(chosen))
@@ -186,9 +231,22 @@ def _choose_experiment(name: str) -> None:
 
 
 def _require_experiment(name: str) -> None:
-    if mlflow.get_experiment_by_name(name) is None:
-        local = not os.environ.get("MLFLOW_TRACKING_URI")
-        mlflow.create_experiment(name, str(working_root() / "mlruns") if local else None)
+    found = mlflow.get_experiment_by_name(name)
+    if found is None:
+        mlflow.create_experiment(name, store.artifact_folder(mlflow.get_tracking_uri()))
+    else:
+        _require_active(found)
+
+
+def _require_active(experiment: Experiment) -> None:
+    """Raise UserError with the command that restores an experiment, if it was deleted."""
+    if experiment.lifecycle_stage == LifecycleStage.DELETED:
+        address = shlex.quote(masked(mlflow.get_tracking_uri()))
+        raise UserError(
+            f"the experiment {experiment.name} was deleted; restore it with `MLFLOW_TRACKING_URI="
+            f"{address} mlflow experiments restore --experiment-id {experiment.experiment_id}`, or "
+            "set MLFLOW_EXPERIMENT_NAME to another one"
+        )
 
 
 def experiment_name(client: MlflowClient) -> str:
@@ -211,12 +269,13 @@ def create_experiment(client: MlflowClient, name: str, location: str) -> bool:
         Whether it was created; False if it exists with this location already.
 
     Raises:
-        UserError: If it exists with another location, which MLflow cannot change.
+        UserError: If it exists with another location, which MLflow cannot change, or was deleted.
     """
     existing = client.get_experiment_by_name(name)
     if existing is None:
         client.create_experiment(name, location)
         return True
+    _require_active(existing)
     if existing.artifact_location.rstrip("/") != location:
         raise UserError(
             f"the experiment {name} puts its artifacts into {existing.artifact_location}, which "

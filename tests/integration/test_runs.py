@@ -1,7 +1,7 @@
 """Opening runs, and stores that do not answer."""
 
 import pytest
-from support.project import Project
+from support.project import Project, require_one_line
 
 from spam_mlflow.errors import UserError
 from spam_mlflow.tracking import runs
@@ -21,10 +21,18 @@ def test_a_finished_run_is_not_overwritten(trained_project: Project) -> None:
 
 def test_a_run_that_has_begun_is_gone_on_with(project: Project) -> None:
     experiment = project.client.create_experiment("own", str(project.folder / "artifacts"))
-    run_id = project.client.create_run(experiment).info.run_id
+    tags = {"mlflow.source.name": "https://ann:s3cr3t@example.org/spam.git"}
+    run_id = project.client.create_run(experiment, tags=tags).info.run_id
     inside = Project(project.folder, {"MLFLOW_RUN_ID": run_id})
     assert inside.run("main", "debug=one_batch").returncode == 0
-    assert [run.info.run_id for run in project.runs()] == [run_id]
+    (run,) = project.runs()
+    assert run.info.run_id == run_id
+    assert run.data.tags["mlflow.source.name"] == "https://***@example.org/spam.git"
+
+
+def test_a_run_of_another_store_is_named(project: Project) -> None:
+    done = Project(project.folder, {"MLFLOW_RUN_ID": "0" * 32}).run("main", "debug=one_batch")
+    require_one_line(done, f"MLFLOW_RUN_ID={'0' * 32} is no run of {project.store}; unset")
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])

@@ -80,6 +80,11 @@ class Project:
             command, cwd=self.folder, env=self.env(), text=True, capture_output=True, check=False
         )
 
+    def open_at_once(self, number: int) -> Done:
+        """Begin a run in several processes at the same moment."""
+        script = ROOT / "tests" / "support" / "open_at_once.py"
+        return self.call(sys.executable, str(script), str(number))
+
     @contextlib.contextmanager
     def environment_here(self) -> Iterator[None]:
         """Give this process the variables that the project's own processes get."""

@@ -1,5 +1,6 @@
 """What happens to a training run when a store fails: each row of the README's table is a test."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 from support.fault_proxy import SLOW_DOWN, Answer, Call, Proxy, Reset, Stall, between
-from support.project import Project
+from support.project import STORE_FILE, Project, require_one_line
 from support.servers import S3Server, stack_command
 
 from scripts.stack import Stack
@@ -238,7 +239,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        subprocess.run(["umount", str(folder)], check=True)
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)  # a database may be open
 
 
 def fill(folder: Path, leave: int) -> None:
@@ -258,6 +259,18 @@ def test_a_disk_without_room_is_found_out_before_training(
     assert done.returncode == 1
     assert re.search(rf"error: only \d+ MB are free .* with {setting}", done.stderr), done.stderr
     assert "Epoch" not in done.stdout
+
+
+def test_a_disk_without_room_for_the_database(project: Project, small_disk: Path) -> None:
+    shutil.copy(project.folder / STORE_FILE, small_disk)
+    fill(small_disk, 0)
+    with (small_disk / "rest").open("wb", buffering=0) as rest, contextlib.suppress(OSError):
+        while True:
+            rest.write(bytes(512))
+    elsewhere = {"MLFLOW_TRACKING_URI": f"sqlite:///{small_disk / STORE_FILE}"}
+    done = Project(project.folder, elsewhere).run(*QUICK)
+    require_one_line(done, "the database has no space left on its disk")
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_a_disk_that_fills_up_during_training(project: Project, small_disk: Path) -> None:

@@ -242,6 +242,18 @@ def test_rows_that_others_insert_first_are_found(stack: Stack, tmp_path: Path) -
         list(pool.map(insert, range(8)))
 
 
+def test_eight_first_jobs_at_once_make_the_tables(stack: Stack, tmp_path: Path) -> None:
+    import psycopg
+
+    with psycopg.connect(stack.state.database("postgres"), autocommit=True) as connection:
+        connection.execute("CREATE DATABASE empty")
+    project = Project(tmp_path, {"MLFLOW_TRACKING_URI": stack.state.database("empty")})
+    done = project.open_at_once(8)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert [run.info.status for run in project.runs()] == ["FINISHED"] * 8
+
+
 def test_eight_runs_at_once_lose_nothing(stack: Stack, tmp_path: Path) -> None:
     project = Project(
         tmp_path,
