@@ -12,7 +12,8 @@ _UNAUTHORIZED = (
     "MLFLOW_TRACKING_PASSWORD"
 )
 _NO_ANSWER = re.compile(r"API request to (?P<url>\S+?)/api/\S+ failed with (timeout )?exception")
-_LAST_REASON = re.compile(r"(?:: |')([^:']+?)(?: \(read timeout=[\d.]+)?[\"')]*$")  # of those that urllib3 nests
+# The last of the reasons that urllib3 nests.
+_LAST_REASON = re.compile(r"(?:: |')([^:']+?)(?: \(read timeout=[\d.]+)?[\"')]*$")
 _S3 = ("boto3", "botocore", "s3transfer")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)

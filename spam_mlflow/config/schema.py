@@ -56,6 +56,7 @@ class StorageSettings:
     attempts: Annotated[int, Field(ge=1, le=10)]
     connect_timeout: Positive  # seconds
     read_timeout: Positive  # seconds
+    profile: Text | None = None
 
     @property
     def url(self) -> str | None:

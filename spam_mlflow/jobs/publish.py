@@ -18,11 +18,17 @@ logger = logging.getLogger(__name__)
 def run(settings: PublishSettings, cfg: DictConfig) -> None:
     """Collect the files of a model and upload them, unless the store has them already.
 
+    The settings describe the store that they are uploaded to; the model is read from the store that
+    its run was logged to.
+
     Raises:
         UserError: If the model cannot be read, or if the store fails.
     """
     location = export.S3Location(s3.client(settings.store), settings.bucket, settings.prefix)
     runs.connect()
+    logged = loading.run_of(MlflowClient(), settings.model_uri)
+    if logged is not None:  # else, reading the model says why not
+        s3.configure_mlflow(runs.storage_of(logged, settings.store))
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch, "export")
         folder.mkdir()

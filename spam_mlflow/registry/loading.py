@@ -15,7 +15,9 @@ import mlflow
 import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.utils.models import get_model_name_and_version
 
 from spam_mlflow.errors import UserError
 from spam_mlflow.registry import model_files
@@ -48,6 +50,28 @@ class LoadedModel:
         """Return the spam probability of each text, shape (texts,), float64."""
         table = self.predict(pd.DataFrame({TEXT: list(texts)}))
         return table["spam_probability"].to_numpy(dtype=np.float64)
+
+
+def run_of(client: MlflowClient, model_uri: str) -> Run | None:
+    """Return the run that logged a model, or None if there is no such model or run.
+
+    Args:
+        client: Client of the tracking store.
+        model_uri: As for `load_model`.
+    """
+    scheme, _, path = model_uri.partition(":/")
+    name = path.strip("/").partition("/")[0]
+    try:
+        if scheme == "runs":
+            run_id = name
+        elif name.startswith("m-"):
+            run_id = client.get_logged_model(name).source_run_id
+        else:
+            version = client.get_model_version(*get_model_name_and_version(client, model_uri))
+            run_id = version.run_id
+        return client.get_run(run_id)
+    except MlflowException:
+        return None
 
 
 def load_model(model_uri: str) -> LoadedModel:

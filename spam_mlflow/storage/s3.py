@@ -17,13 +17,17 @@ if TYPE_CHECKING:
     from botocore.client import BaseClient
     from botocore.config import Config
 
+_ENDPOINT = "MLFLOW_S3_ENDPOINT_URL"
+_OF_AN_ENDPOINT = ("AWS_DEFAULT_REGION", "AWS_PROFILE", "MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE")
+
 
 def client(storage: StorageSettings, session: "Session | None" = None) -> "BaseClient":
     """Return a boto3 S3 client.
 
     Args:
         storage: The store and the client's limits.
-        session: Session with the credentials; None means a new one, with boto3's own chain.
+        session: Session with the credentials; None means a new one, with the store's profile or
+            boto3's own chain.
 
     Raises:
         UserError: If the profile of the credentials does not exist.
@@ -32,7 +36,7 @@ def client(storage: StorageSettings, session: "Session | None" = None) -> "BaseC
     from botocore.exceptions import BotoCoreError
 
     try:
-        return (session or boto3.session.Session()).client(
+        return (session or boto3.session.Session(profile_name=storage.profile)).client(
             "s3",
             endpoint_url=storage.url,
             region_name=storage.region,
@@ -62,20 +66,27 @@ def environment(storage: StorageSettings) -> dict[str, str]:
         storage: The store and the client's limits.
     """
     variables = {
-        "MLFLOW_S3_ENDPOINT_URL": storage.url,
+        _ENDPOINT: storage.url,
         "AWS_DEFAULT_REGION": storage.region,
         "MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE": storage.addressing_style,
         "AWS_REQUEST_CHECKSUM_CALCULATION": storage.checksums,
         "AWS_RESPONSE_CHECKSUM_VALIDATION": storage.checksums,
         "AWS_RETRY_MODE": "standard",
+        "AWS_PROFILE": storage.profile,
         "AWS_MAX_ATTEMPTS": str(storage.attempts),
     }
     return {name: value for name, value in variables.items() if value is not None}
 
 
 def configure_mlflow(storage: StorageSettings) -> None:
-    """Set the `environment` in this process, except for variables that are set already."""
-    for name, value in environment(storage).items():
+    """Set the `environment` in this process, except for variables that are set already.
+
+    Where the endpoint is set, what `storage` says of another one is left out.
+    """
+    variables = environment(storage)
+    if os.environ.get(_ENDPOINT, storage.url) != storage.url:
+        variables = {name: variables[name] for name in variables if name not in _OF_AN_ENDPOINT}
+    for name, value in variables.items():
         os.environ.setdefault(name, value)
 
 
