@@ -157,6 +157,7 @@ class DataSettings:
     split: Any
     data_dir: str | None
     output_dir: str | None
+    safe_csv: bool
     seed: Seed
     sources: tuple[str, ...] | None
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from spam_mlflow.data import csv_cells
 from spam_mlflow.errors import UserError
 from spam_mlflow.scorer.labels import LABELS
 from spam_mlflow.scorer.normalization import duplicate_key
@@ -130,19 +131,20 @@ def _most_frequent(reason: pd.Series) -> str:
     )
 
 
-def write_rejected(messages: Messages, path: Path) -> None:
+def write_rejected(messages: Messages, path: Path, safe: bool = False) -> None:
     """Write the rejected rows and their reasons as CSV.
 
     Args:
         messages: The messages whose `rejected` is written.
         path: The file; folders that are missing are created.
+        safe: As for `csv_cells.write`.
 
     Raises:
         UserError: Where the file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        messages.rejected.to_csv(path, index=False)
+        csv_cells.write(messages.rejected, path, safe)
     except OSError as error:
         raise UserError(
             f"cannot write the rejected rows to {path}: {error.strerror}; "

@@ -7,6 +7,7 @@ import pandas as pd
 from omegaconf import DictConfig
 
 from spam_mlflow.config.compose import to_yaml
+from spam_mlflow.data import csv_cells
 from spam_mlflow.data.splitters import Split
 from spam_mlflow.evaluation import plots
 from spam_mlflow.evaluation.metrics import Report
@@ -35,19 +36,15 @@ def split_table(split: Split) -> pd.DataFrame:
     return table.assign(key=split.frame["text"].map(duplicate_key))
 
 
-def write_split(split: Split, folder: Path) -> None:
-    """Write `split_table` as `split.csv` into `folder`."""
-    split_table(split).to_csv(folder / SPLIT_FILE, index=False)
+def write_split(split: Split, folder: Path, safe: bool = False) -> None:
+    """Write `split_table` as `split.csv` into `folder`.
 
-
-def read_split(file: Path) -> pd.DataFrame:
-    """Return what `write_split` wrote, all columns as str.
-
-    Raises:
-        ValueError: If it is not such a table.
+    Args:
+        split: The split.
+        folder: The run's folder.
+        safe: As for `csv_cells.write`.
     """
-    columns = ["part", "group", "label", "source", "key"]
-    return pd.read_csv(file, dtype=str, keep_default_na=False, usecols=columns)
+    csv_cells.write(split_table(split), folder / SPLIT_FILE, safe)
 
 
 def write_errors(misclassified: pd.DataFrame, folder: Path) -> None:
@@ -55,12 +52,18 @@ def write_errors(misclassified: pd.DataFrame, folder: Path) -> None:
     misclassified.to_json(folder / ERRORS_FILE, orient="split", index=False)
 
 
-def write_predictions(report: Report, folder: Path) -> None:
-    """Write `predictions.csv` into `folder`: each message's label, score and predicted label."""
+def write_predictions(report: Report, folder: Path, safe: bool = False) -> None:
+    """Write `predictions.csv` into `folder`: each message's label, score and predicted label.
+
+    Args:
+        report: The report of the messages.
+        folder: The run's folder.
+        safe: As for `csv_cells.write`.
+    """
     columns = [name for name in ("text", "label", "source", "group") if name in report.frame]
     predicted = predicted_labels(report.scores, report.threshold)
     table = report.frame[columns].assign(spam_probability=report.scores, predicted=predicted)
-    table.to_csv(folder / PREDICTIONS_FILE, index=False)
+    csv_cells.write(table, folder / PREDICTIONS_FILE, safe)
 
 
 def write_plots(

@@ -16,10 +16,12 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
+from spam_mlflow.data import csv_cells
 from spam_mlflow.data.messages import row_digest
 from spam_mlflow.errors import UserError
 from spam_mlflow.evaluation import bootstrap, run_data, slices
 from spam_mlflow.scorer.labels import is_spam
+from spam_mlflow.tracking import run_folder
 from spam_mlflow.tracking.run_folder import PREDICTIONS_FILE
 
 _COLUMNS = ("text", "label", "source", "spam_probability", "predicted")
@@ -200,7 +202,7 @@ def load(run: Run, name: str, folder: Path) -> Scored:
         file = mlflow.artifacts.download_artifacts(
             run_id=run_id, artifact_path=PREDICTIONS_FILE, dst_path=str(folder / run_id)
         )
-        table = pd.read_csv(file, keep_default_na=False)
+        table = csv_cells.read(file, safe=run_folder.has_safe_csv(run))
     except (MlflowException, OSError, ValueError) as error:
         raise UserError(
             f"{name} is {run.info.status.lower()} and has no {PREDICTIONS_FILE}; if it has logged "

@@ -12,6 +12,7 @@ import pandas as pd
 from mlflow import MlflowClient
 
 from spam_mlflow.config.schema import GateSettings
+from spam_mlflow.data import csv_cells
 from spam_mlflow.data.messages import row_digest
 from spam_mlflow.evaluation import artifacts
 from spam_mlflow.gate.check import Check, Holdout, check
@@ -19,7 +20,7 @@ from spam_mlflow.registry import loading, model_files
 from spam_mlflow.registry.model_files import DIGEST_TAG, UNDIGESTED
 from spam_mlflow.registry.model_logging import SHARED_NAME
 from spam_mlflow.registry.versions import Version
-from spam_mlflow.tracking import lineage
+from spam_mlflow.tracking import lineage, run_folder
 from spam_mlflow.tracking.run_folder import SPLIT_FILE
 
 FILES, PACKAGE, CODE = "provenance: files", "provenance: package", "provenance: code"
@@ -167,6 +168,8 @@ def _split_of_run(candidate: Version, folder: Path) -> pd.DataFrame | None:
         run_id=run_id, artifact_path=SPLIT_FILE, dst_path=str(folder)
     )
     try:
-        return artifacts.read_split(Path(file))
+        safe = run_folder.has_safe_csv(MlflowClient().get_run(run_id))
+        table = csv_cells.read(file, safe, dtype=str)
     except ValueError:
         return None  # the check fails
+    return table if {"part", "label", "source", "key"} <= set(table) else None

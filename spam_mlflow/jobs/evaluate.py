@@ -91,7 +91,7 @@ def run(settings: EvaluateSettings, cfg: DictConfig) -> float | None:
         scores = model.spam_probability(list(selected.frame["text"]))
         report = metrics.report(selected.frame, scores, model.thresholds, selected.prefix)
         artifacts.write_config(cfg, folder)
-        _write(report, title, folder)
+        _write(report, title, folder, settings.safe_csv)
         run_logging.log_folder(folder)
         run_logging.show_table(ERRORS_FILE)
         _log_metrics(report.metrics, model.model_id, active.info.run_id, settings.part)
@@ -143,8 +143,8 @@ def _title(
     return f"{reference} on {messages.name}{of_part}{counts}"
 
 
-def _write(report: metrics.Report, title: str, folder: Path) -> None:
-    artifacts.write_predictions(report, folder)
+def _write(report: metrics.Report, title: str, folder: Path, safe_csv: bool) -> None:
+    artifacts.write_predictions(report, folder, safe_csv)
     artifacts.write_errors(metrics.misclassified(report), folder)
     artifacts.write_plots(report, [], title, folder)
 

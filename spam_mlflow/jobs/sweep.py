@@ -13,6 +13,7 @@ from spam_mlflow.config import commands
 from spam_mlflow.config.compose import flatten
 from spam_mlflow.config.paths import CONF, INSTALLED, conf_folders, working_root
 from spam_mlflow.config.schema import SweepSettings
+from spam_mlflow.data import csv_cells
 from spam_mlflow.data.splitters import Split
 from spam_mlflow.errors import UserError
 from spam_mlflow.evaluation import artifacts, plots
@@ -148,7 +149,7 @@ def _write(progress: Progress, study: "optuna.Study", sweep: SweepContext, folde
         }
         for trial in progress.trials
     ]
-    pd.DataFrame(rows).to_csv(folder / "trials.csv", index=False)
+    csv_cells.write(pd.DataFrame(rows), folder / "trials.csv", sweep.settings.safe_csv)
     target = folder / PLOTS_FOLDER
     target.mkdir(exist_ok=True)
     title = f"sweep {sweep.study}"

@@ -66,7 +66,7 @@ def _tracked(
     messages, split = experiment.messages, experiment.split
     lineage.log_data(messages, split)
     run_logging.log_preset(settings.preset)
-    fitted, metrics = _train(experiment, title, folder, run_logging.log_epoch)
+    fitted, metrics = _train(experiment, settings, title, folder, run_logging.log_epoch)
     register = settings.register and not messages.fallback
     pending = PendingRun(
         run_id=run_id,
@@ -90,13 +90,19 @@ def _without_tracking(settings: MainSettings, cfg: DictConfig) -> float:
     with run_folder(settings.output_dir) as folder:
         artifacts.write_config(cfg, folder)
         experiment = _experiment(settings, load_messages(settings, folder))
-        _, metrics = _train(experiment, experiment.title, folder, lambda epoch, values: None)
+        _, metrics = _train(
+            experiment, settings, experiment.title, folder, lambda epoch, values: None
+        )
     logger.info("Not tracked: %s", _shown(metrics))
     return metrics["test_f1"]
 
 
 def _train(
-    experiment: Experiment, title: str, folder: Path, on_epoch: EpochListener
+    experiment: Experiment,
+    settings: MainSettings,
+    title: str,
+    folder: Path,
+    on_epoch: EpochListener,
 ) -> tuple[Fit, dict[str, float]]:
     """Fit, score each part once, write the files, and return the fit and the metrics by name."""
     fitted = experiment.fit(folder, on_epoch)
@@ -106,7 +112,7 @@ def _train(
         "train_messages_per_second": fitted.messages_per_second,
     }
     metrics = validation.metrics | test.metrics | speed
-    experiment.write(fitted, test, metrics, title, folder)
+    experiment.write(fitted, test, metrics, title, folder, settings.safe_csv)
     return fitted, metrics
 
 

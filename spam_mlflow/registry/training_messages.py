@@ -1,15 +1,16 @@
 """The messages that a logged model was trained on, as its run has recorded them."""
 
 import tempfile
-from pathlib import Path
 
 import mlflow
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from spam_mlflow.data import csv_cells
 from spam_mlflow.registry import model_logging
 from spam_mlflow.scorer.normalization import duplicate_key
+from spam_mlflow.tracking import run_folder
 from spam_mlflow.tracking.run_folder import SPLIT_FILE
 
 _PARTS = ("train", "validation")  # fitted, or used to choose epochs, calibration and thresholds
@@ -33,7 +34,8 @@ def keys(client: MlflowClient, model_id: str) -> frozenset[str] | None:
             file = mlflow.artifacts.download_artifacts(
                 run_id=model.source_run_id, artifact_path=SPLIT_FILE, dst_path=scratch
             )
-            table = pd.read_csv(Path(file), dtype=str, keep_default_na=False)
+            safe = run_folder.has_safe_csv(client.get_run(model.source_run_id))
+            table = csv_cells.read(file, safe, dtype=str)
         return frozenset(table.loc[table["part"].isin(_PARTS), "key"])
     except (MlflowException, OSError, KeyError, ValueError):
         return None

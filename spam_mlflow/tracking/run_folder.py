@@ -6,6 +6,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from mlflow.entities import Run
+
 from spam_mlflow.errors import UserError
 
 CARD_FILE = "model_card.md"
@@ -69,3 +71,8 @@ def _require_space(folder: Path, setting: str) -> None:
             f"only {free} MB are free on the disk of {folder}, {_SPACE_MB} MB are needed for the "
             f"run's files; free some, or name another folder with {setting}"
         )
+
+
+def has_safe_csv(run: Run) -> bool:
+    """Return whether a run's CSV files are to be read with `safe` of `csv_cells.read`."""
+    return bool(run.data.params.get("safe_csv") == "True")

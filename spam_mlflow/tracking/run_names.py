@@ -11,7 +11,10 @@ from spam_mlflow.config.compose import compose, flatten
 
 _NAME_LIMIT = 100  # characters
 # Paths and storage do not distinguish a run, and its name holds the model's name anyway.
-_UNNAMED = ("data.", "data_dir", "output_dir", "storage.", "register", "model.name", "split._")
+_UNNAMED = (
+    *("data.", "data_dir", "output_dir", "safe_csv", "storage."),
+    *("register", "model.name", "split._"),
+)
 _RANDOM_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")
 
 

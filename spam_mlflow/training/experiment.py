@@ -37,7 +37,7 @@ def load_messages(settings: DataSettings, folder: Path) -> Messages:
     if settings.sources is not None:
         messages = messages.only(settings.sources)
     if len(messages.rejected):
-        write_rejected(messages, folder / REJECTED_FILE)
+        write_rejected(messages, folder / REJECTED_FILE, settings.safe_csv)
         logger.warning(
             "%s of %s rows were rejected; see %s in the run's artifacts",
             len(messages.rejected),
@@ -115,7 +115,13 @@ class Experiment:
         return metrics.report(part, scores, thresholds, "test")
 
     def write(
-        self, fitted: Fit, test: Report, values: Mapping[str, float], title: str, folder: Path
+        self,
+        fitted: Fit,
+        test: Report,
+        values: Mapping[str, float],
+        title: str,
+        folder: Path,
+        safe_csv: bool = False,
     ) -> None:
         """Write the files of a run: split, plots, tables, model card and model.
 
@@ -125,11 +131,12 @@ class Experiment:
             values: All metrics of the run by name.
             title: Title of every plot.
             folder: Folder for the files.
+            safe_csv: As for `csv_cells.write`.
         """
-        artifacts.write_split(self.split, folder)
+        artifacts.write_split(self.split, folder, safe_csv)
         artifacts.write_plots(test, fitted.epochs, title, folder)
         artifacts.write_errors(metrics.misclassified(test), folder)
-        artifacts.write_predictions(test, folder)
+        artifacts.write_predictions(test, folder, safe_csv)
         card = model_card.write(
             fitted.classifier.metadata, self.messages, self.split, values, self.settings.ham_fpr
         )

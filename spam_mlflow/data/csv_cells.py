@@ -1,0 +1,62 @@
+"""Cells of CSV files that a spreadsheet would take for formulas, and how they are kept as text.
+
+Excel, LibreOffice and others calculate a cell that begins with one of a few characters, even in
+quotes, and a message can be written so that this sends data away. With an apostrophe in front they
+show it as text. See OWASP, "CSV Injection".
+"""
+
+import csv
+import re
+from pathlib import Path
+from typing import IO
+
+import pandas as pd
+
+# Full-width forms as well, which some versions of Excel take for the narrow ones.
+_STARTS = r"=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20"
+# A text that begins with apostrophes before such a character gets one more, so that one is removed
+# from every cell that was changed, and from no other.
+_FORMULA = re.compile(rf"'*[{_STARTS}]")
+_ESCAPED = re.compile(rf"'+[{_STARTS}]")
+
+
+def write(table: pd.DataFrame, file: Path, safe: bool) -> None:
+    """Write a table as CSV, without its index.
+
+    Args:
+        table: The table.
+        file: The file.
+        safe: Write an apostrophe in front of text that a spreadsheet would take for a formula.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    cells = table.map(_escaped) if safe else table
+    # All text is quoted, since pandas leaves a carriage return bare, where readers end the row.
+    cells.to_csv(file, index=False, quoting=csv.QUOTE_NONNUMERIC)
+
+
+def read(
+    file: "Path | str | IO[bytes]", safe: bool, dtype: type[str] | None = None
+) -> pd.DataFrame:
+    """Return a table that `write` wrote, with empty cells as empty text.
+
+    Args:
+        file: The file.
+        safe: As it was written.
+        dtype: str to return numbers as text, too.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If it is no CSV file.
+    """
+    table = pd.read_csv(file, dtype=dtype, keep_default_na=False)
+    return table.map(_unescaped) if safe else table
+
+
+def _escaped(cell: object) -> object:
+    return f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell
+
+
+def _unescaped(cell: object) -> object:
+    return cell[1:] if isinstance(cell, str) and _ESCAPED.match(cell) else cell
