@@ -66,13 +66,15 @@ def _tracked(
     messages, split = experiment.messages, experiment.split
     lineage.log_data(messages, split)
     run_logging.log_preset(settings.preset)
-    fitted, metrics = _train(experiment, settings, title, folder, run_logging.log_epoch)
+    epoch_log = run_logging.EpochLog()
+    fitted, metrics = _train(experiment, settings, title, folder, epoch_log)
     register = settings.register and not messages.fallback
     pending = PendingRun(
         run_id=run_id,
         metrics=metrics,
         per_epoch=tuple(name for name in metrics if name in fitted.epochs[-1]),
         epochs=len(fitted.epochs),
+        unlogged=tuple(epoch_log.unlogged),
         version_tags=lineage.data_tags(messages, split) if register else None,
         code_package=model_logging.scorer_package(),
     )

@@ -48,6 +48,7 @@ class PendingRun:
         epochs: Number of epochs of the training.
         version_tags: Tags of the version to register; None if no version is to be registered.
         code_package: Import name of the scorer that the model was trained with.
+        unlogged: Steps and metrics of the epochs that the store has not taken during the training.
     """
 
     run_id: str
@@ -56,6 +57,7 @@ class PendingRun:
     epochs: int
     version_tags: Mapping[str, str] | None
     code_package: str
+    unlogged: tuple[tuple[int, Mapping[str, float]], ...] = ()
 
     def write(self, folder: Path) -> None:
         """Write the attributes to `folder`, as JSON."""
@@ -139,6 +141,8 @@ def _log(
     weights: "dict[str, np.ndarray] | None",
 ) -> str | None:
     client = MlflowClient()
+    for step, metrics in pending.unlogged:
+        run_logging.log_metrics_of(client, pending.run_id, metrics, step)
     card = (folder / CARD_FILE).read_text(encoding="utf-8")
     run_logging.describe_run(card)
     run_logging.log_folder(folder)

@@ -1,21 +1,29 @@
 """Logging to a run: parameters, metrics, descriptions and files."""
 
+import contextlib
 import json
+import logging
+import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, Metric, Param
+from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES
+from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
 
+from spam_mlflow.error_messages import user_message
 from spam_mlflow.tracking.run_folder import REJECTED_FILE
 from spam_mlflow.tracking.runs import ERROR_TAG, TAG_LIMIT
 
 if TYPE_CHECKING:
     from spam_mlflow.data.messages import Messages
+
+logger = logging.getLogger(__name__)
 
 PART_TAG = "evaluation.part"
 """Tag of an evaluation: which part of the data was scored."""
@@ -58,14 +66,52 @@ def log_parameters_of(client: MlflowClient, run_id: str, values: Mapping[str, An
     client.log_batch(run_id, params=params)
 
 
-def log_epoch(epoch: int, metrics: Mapping[str, float]) -> None:
-    """Log an epoch's metrics to the active run, so that the UI draws them during training.
+class EpochLog:
+    """Logs each epoch's metrics to the active run, so that the UI draws them during training.
 
-    Args:
-        epoch: Number of the epoch, from 0.
-        metrics: Metrics by name.
+    A store that is away does not hold the training up: what it has not taken is logged with the
+    next epoch, and is left in `unlogged` if it is away until the end.
     """
-    mlflow.log_metrics(dict(metrics), step=epoch + 1)
+
+    def __init__(self) -> None:
+        self.unlogged: list[tuple[int, dict[str, float]]] = []
+        """Steps and metrics of the epochs that are not logged yet."""
+
+    def __call__(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Log an epoch's metrics.
+
+        Args:
+            epoch: Number of the epoch, from 0.
+            metrics: Metrics by name.
+        """
+        self.unlogged.append((epoch + 1, dict(metrics)))
+        try:
+            with _without_retries():
+                while self.unlogged:
+                    step, values = self.unlogged[0]
+                    mlflow.log_metrics(values, step=step)
+                    del self.unlogged[0]
+        except MlflowException as error:
+            if len(self.unlogged) == 1:
+                logger.warning(
+                    "%s; the training goes on, and what is not logged yet is logged later",
+                    user_message(error),
+                )
+
+
+@contextlib.contextmanager
+def _without_retries() -> Iterator[None]:
+    """Have requests to the tracking server fail at once where they fail."""
+    name = MLFLOW_HTTP_REQUEST_MAX_RETRIES.name
+    before = os.environ.get(name)
+    os.environ[name] = "0"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def log_metrics_of(

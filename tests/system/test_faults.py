@@ -225,6 +225,36 @@ def test_a_server_that_stays_away_while_the_model_is_logged(
     assert_complete(project, run.info.run_id)
 
 
+def test_a_server_that_stops_during_training_holds_up_nothing_and_nothing_is_lost(
+    on_server: tuple[Project, Proxy], stack: Stack
+) -> None:
+    project, proxy = on_server
+    variables = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
+    impatient = Project(project.folder, {**through(project, proxy).environment, **variables})
+    # The training begins after the data are logged, and logs its epochs.
+    stop = Call(lambda: kill(stack, "mlflow"))
+    trained = Call(lambda: proxy.inject(stop, "POST", "log-batch", times=1) and None)
+    proxy.inject(trained, "POST", "log-inputs", times=1)
+    done = impatient.run(*QUICK, "train.epochs=3")
+    assert done.returncode == 1
+    silent = f"tracking server {proxy.url} does not answer"
+    goes_on, waiting, error = done.stderr.splitlines()
+    assert goes_on.startswith(f"the {silent} (")
+    assert "; the training goes on, and what is not logged yet is logged later" in goes_on
+    assert waiting == f"The {silent}; waiting for it for up to 4 s"
+    assert error.startswith(f"error: the {silent} (")
+    kept = KEPT.search(error)
+    assert kept, done.stderr
+
+    restart(stack)
+    resumed = project.run("resume", f"folder={kept[1]}")
+    assert resumed.returncode == 0, resumed.stderr
+    run_id = project.last_run().info.run_id
+    assert_complete(project, run_id)
+    history = project.client.get_metric_history(run_id, "loss")
+    assert [metric.step for metric in history] == [1, 2, 3]
+
+
 # The client's disk
 
 
