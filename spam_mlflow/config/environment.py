@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.resolvers import oc
 
 from spam_mlflow.config.masking import remember
@@ -45,7 +45,8 @@ def resolve(cfg: DictConfig) -> None:
     _resolve(cfg, "")
 
 
-def _resolve(node: DictConfig | ListConfig, prefix: str) -> None:
+def _resolve(node: Any, prefix: str) -> None:
+    """Resolve a DictConfig or ListConfig whose own key is `prefix`."""
     for key in list(node.keys()) if isinstance(node, DictConfig) else range(len(node)):
         if OmegaConf.is_missing(node, key):
             continue
@@ -70,11 +71,12 @@ def _require_unrecorded(name: str) -> None:
         )
 
 
-def _remember_text(node: DictConfig | ListConfig, key: str | int) -> None:
+def _remember_text(node: Any, key: str | int) -> None:
     """Have text that was made of environment variables, as by `oc.decode`, masked as well."""
-    raw, plain = OmegaConf.to_container(node), OmegaConf.to_container(node, resolve=True)
-    for text in _texts(plain[key]):  # type: ignore[index,call-overload]
-        remember(text, str(raw[key]))  # type: ignore[index,call-overload]
+    raw: Any = OmegaConf.to_container(node)
+    plain: Any = OmegaConf.to_container(node, resolve=True)
+    for text in _texts(plain[key]):
+        remember(text, str(raw[key]))
 
 
 def _texts(value: Any) -> Iterator[str]:

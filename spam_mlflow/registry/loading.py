@@ -63,13 +63,11 @@ def run_of(client: MlflowClient, model_uri: str) -> Run | None:
     name = path.strip("/").partition("/")[0]
     try:
         if scheme == "runs":
-            run_id = name
-        elif name.startswith("m-"):
-            run_id = client.get_logged_model(name).source_run_id
-        else:
-            version = client.get_model_version(*get_model_name_and_version(client, model_uri))
-            run_id = version.run_id
-        return client.get_run(run_id)
+            return client.get_run(name)
+        if name.startswith("m-"):
+            return client.get_run(str(client.get_logged_model(name).source_run_id))
+        version = client.get_model_version(*get_model_name_and_version(client, model_uri))
+        return client.get_run(str(version.run_id))
     except MlflowException:
         return None
 

@@ -14,8 +14,8 @@ def write_messages(folder: Path) -> pd.DataFrame:
     """Write messages that all begin like formulas, and one without a label, and return them."""
     sample = pd.read_csv(ROOT / "spam_mlflow/data/sources/sample.csv", dtype=str).iloc[::3]
     texts = [FORMULA.format(text) for text in sample["text"]]
-    table = pd.DataFrame({"text": texts, "label": sample["label"], "source": "@home"})
-    rejected = pd.DataFrame({"text": ["+rejected"], "label": [""], "source": ["@home"]})
+    table = pd.DataFrame({"text": texts, "label": sample["label"], "source": "-home"})
+    rejected = pd.DataFrame({"text": ["+rejected"], "label": [""], "source": ["-home"]})
     pd.concat([table, rejected]).to_csv(folder / "own.csv", index=False)
     return table
 
@@ -36,4 +36,4 @@ def test_files_for_a_spreadsheet_hold_no_formula_and_are_read_as_they_were(
     with project.store_here():
         scored = comparison.load(run, "own", project.folder)
     assert set(scored.table["text"]) <= set(messages["text"])
-    assert set(scored.table["source"]) == {"@home"}
+    assert set(scored.table["source"]) == {"-home"}

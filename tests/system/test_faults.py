@@ -231,10 +231,12 @@ def test_a_server_that_stops_during_training_holds_up_nothing_and_nothing_is_los
     project, proxy = on_server
     variables = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
     impatient = Project(project.folder, {**through(project, proxy).environment, **variables})
+
     # The training begins after the data are logged, and logs its epochs.
-    stop = Call(lambda: kill(stack, "mlflow"))
-    trained = Call(lambda: proxy.inject(stop, "POST", "log-batch", times=1) and None)
-    proxy.inject(trained, "POST", "log-inputs", times=1)
+    def stop_at_the_next_epoch() -> None:
+        proxy.inject(Call(lambda: kill(stack, "mlflow")), "POST", "log-batch", times=1)
+
+    proxy.inject(Call(stop_at_the_next_epoch), "POST", "log-inputs", times=1)
     done = impatient.run(*QUICK, "train.epochs=3")
     assert done.returncode == 1
     silent = f"tracking server {proxy.url} does not answer"

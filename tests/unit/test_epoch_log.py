@@ -13,7 +13,7 @@ def test_epochs_that_a_store_does_not_take_are_logged_with_later_ones(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     away = [False, True, True, False, True]
-    taken = []
+    taken: list[tuple[int, dict[str, float]]] = []
 
     def log_metrics(values: dict[str, float], step: int) -> None:
         assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "0"
