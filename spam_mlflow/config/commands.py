@@ -1,7 +1,7 @@
 """Commands that messages name: each works as it is, pasted into the shell that shows it."""
 
+import contextvars
 import math
-import os
 import re
 import shlex
 import shutil
@@ -13,6 +13,10 @@ from typing import Any
 from spam_mlflow.config.paths import INSTALLED, PROGRAM, PROJECT, choices
 
 _PLAIN = re.compile(r"[A-Za-z_/.][\w/.:@%+-]*")  # strings that Hydra reads without quotes
+NAMES_FOLDER = contextvars.ContextVar("NAMES_FOLDER", default=False)
+"""Whether commands begin in the project's folder, since the shell that shows them may be elsewhere:
+`mlflow run` can be called anywhere."""
+
 _NO_STRINGS = ("null", "true", "false", "nan", "inf")  # what Hydra reads as something else
 
 
@@ -35,8 +39,7 @@ def command(name: str, overrides: Sequence[str] = ()) -> str:
         script = str(Path(sys.executable).with_name(PROGRAM))
         program = PROGRAM if shutil.which(PROGRAM) == script else shlex.quote(script)
         return f"{program} {words}"
-    # `mlflow run` may have been called anywhere; it runs commands in the project's folder.
-    folder = f"cd {shlex.quote(str(PROJECT))} && " if "MLFLOW_RUN_ID" in os.environ else ""
+    folder = f"cd {shlex.quote(str(PROJECT))} && " if NAMES_FOLDER.get() else ""
     return f"{folder}{python()} -m spam_mlflow {words}"
 
 

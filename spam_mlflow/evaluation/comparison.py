@@ -21,7 +21,7 @@ from spam_mlflow.data.messages import row_digest
 from spam_mlflow.errors import UserError
 from spam_mlflow.evaluation import bootstrap, run_data, slices
 from spam_mlflow.scorer.labels import is_spam
-from spam_mlflow.tracking import run_folder
+from spam_mlflow.tracking import project_run, run_folder
 from spam_mlflow.tracking.run_folder import PREDICTIONS_FILE
 
 _COLUMNS = ("text", "label", "source", "spam_probability", "predicted")
@@ -40,7 +40,7 @@ METRICS = {
 
 
 def find_runs(client: MlflowClient, experiment: str, filter_string: str) -> list[Run]:
-    """Return the runs of an experiment that match a filter.
+    """Return the runs of an experiment that match a filter, without those that hold nothing.
 
     Args:
         client: Client of the tracking store.
@@ -55,7 +55,8 @@ def find_runs(client: MlflowClient, experiment: str, filter_string: str) -> list
         existing = ", ".join(sorted(entry.name for entry in client.search_experiments()))
         raise UserError(f"experiment_name={experiment!r} does not exist; existing: {existing}")
     try:
-        return list(client.search_runs([found.experiment_id], filter_string, max_results=_MAX_RUNS))
+        runs = client.search_runs([found.experiment_id], filter_string, max_results=_MAX_RUNS)
+        return [run for run in runs if not project_run.is_marked(run)]
     except MlflowException as error:
         raise UserError(f"filter={filter_string!r}: {str(error).splitlines()[0]}") from error
 

@@ -1,7 +1,12 @@
-"""The run that `mlflow run` makes for every command, also for those that need none."""
+"""The run that `mlflow run` makes for every command, also for those that need none.
+
+It cannot be deleted by the command: MLflow sets its status when the command has ended, whatever it
+is by then, and `mlflow run` fails if the run is gone. So it is marked, and deleted by a later one.
+"""
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator
 
 from mlflow import MlflowClient
@@ -10,53 +15,79 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_ENTRY_POINT, MLFLOW_RUN_NAME
 
 from spam_mlflow import error_messages
+from spam_mlflow.config import commands
 from spam_mlflow.errors import UserError
 from spam_mlflow.tracking import runs
+
+UNUSED = {"kind": "command"}
+"""Tag of a run that its command has not used."""
+
+_KEPT_SECONDS = 600  # MLflow is done with a run by then
 
 
 @contextlib.contextmanager
 def tidied(command: str) -> Iterator[None]:
-    """Delete the run of `mlflow run` after a command that has not used it.
+    """Mark the run of `mlflow run` after a command that has not used it, and delete earlier ones.
 
-    It is ended first: MLflow sets the status of a run that has not ended when the command returns,
-    which fails for a deleted one. If the command fails, the run is kept, with the command as its
-    name and the reason in its tag `error`.
+    If the command fails, its run is kept, with the command as its name and the reason in its tag
+    `error`.
 
     Args:
         command: Such as "history". The run of another entry point is that of a caller.
     """
+    run_id = os.environ["MLFLOW_RUN_ID"]  # MLflow removes it when a run is begun
+    before = commands.NAMES_FOLDER.set(True)
     try:
         yield
     except BaseException as error:
         os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "1"  # the store may be what has failed
         with contextlib.suppress(Exception):
-            _record_failure(command, error)
+            _record_failure(run_id, command, error)
         raise
+    finally:
+        commands.NAMES_FOLDER.reset(before)
     with contextlib.suppress(MlflowException, UserError):
-        client, unused = _unused(command)
-        if unused is not None:
-            client.set_tag(unused.info.run_id, MLFLOW_RUN_NAME, command)
-            client.set_terminated(unused.info.run_id)
-            client.delete_run(unused.info.run_id)
+        client = _client()
+        run = client.get_run(run_id)
+        if _is_unused(run, command):
+            _delete_earlier(client, run.info.experiment_id)
+            for name, value in {**UNUSED, MLFLOW_RUN_NAME: command}.items():
+                client.set_tag(run_id, name, value)
+            client.set_terminated(run_id)
 
 
-def _record_failure(command: str, error: BaseException) -> None:
-    client, unused = _unused(command)
-    if unused is None:
+def is_marked(run: Run) -> bool:
+    """Return whether a run is one that its command has not used."""
+    return UNUSED.items() <= run.data.tags.items()
+
+
+def _delete_earlier(client: MlflowClient, experiment_id: str) -> None:
+    """Delete the runs that earlier commands have left unused in an experiment."""
+    (mark,) = (f"tags.{name} = '{value}'" for name, value in UNUSED.items())
+    latest = (time.time() - _KEPT_SECONDS) * 1000
+    for run in client.search_runs([experiment_id], mark):
+        if run.info.end_time and run.info.end_time < latest:
+            client.delete_run(run.info.run_id)
+
+
+def _record_failure(run_id: str, command: str, error: BaseException) -> None:
+    client = _client()
+    if not _is_unused(client.get_run(run_id), command):
         return
-    run_id = unused.info.run_id
     client.set_tag(run_id, MLFLOW_RUN_NAME, command)
     reason = error_messages.user_message(error) or repr(error)
     client.set_tag(run_id, runs.ERROR_TAG, reason[: runs.TAG_LIMIT])
     client.set_terminated(run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
 
 
-def _unused(command: str) -> tuple[MlflowClient, Run | None]:
-    """Return a client, and the run that `mlflow run` made if the command has left it alone."""
+def _client() -> MlflowClient:
     runs.connect()
-    client = MlflowClient()
-    found = client.get_run(os.environ["MLFLOW_RUN_ID"])
-    ours = found.data.tags.get(MLFLOW_PROJECT_ENTRY_POINT) == command
+    return MlflowClient()
+
+
+def _is_unused(run: Run, command: str) -> bool:
+    """Return whether `mlflow run` made the run for the command, which has left it alone."""
+    ours = run.data.tags.get(MLFLOW_PROJECT_ENTRY_POINT) == command
     # The run of a command that uses it has ended by now.
-    running = found.info.status == RunStatus.to_string(RunStatus.RUNNING)
-    return client, found if ours and running and not found.data.metrics else None
+    running = run.info.status == RunStatus.to_string(RunStatus.RUNNING)
+    return ours and running and not run.data.metrics

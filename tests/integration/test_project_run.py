@@ -1,8 +1,11 @@
-"""The run that `mlflow run` makes: used by commands that log, deleted after those that do not."""
+"""The run that `mlflow run` makes: used by commands that log, marked by those that do not."""
+
+import shlex
+import time
 
 import pytest
 from mlflow.entities import Run
-from support.project import Project
+from support.project import ROOT, Project
 
 from spam_mlflow.jobs import history
 
@@ -32,15 +35,28 @@ def run_in(project: Project, run_id: str, *arguments: str) -> tuple[int, str, Ru
     ],
     ids=lambda arguments: arguments[0],
 )
-def test_a_run_that_a_command_does_not_use_is_deleted(
+def test_a_run_that_a_command_does_not_use_says_so(
     trained_project: Project, arguments: tuple[str, ...]
 ) -> None:
     run_id = made_by_mlflow(trained_project, arguments[0])
     status, errors, run = run_in(trained_project, run_id, *arguments)
     assert status == 0, errors
-    # Ended before, or MLflow would set the status of a deleted run, which fails.
-    assert (run.info.status, run.info.lifecycle_stage) == ("FINISHED", "deleted")
-    assert run_id not in {entry.info.run_id for entry in trained_project.runs()}
+    assert (run.info.status, run.info.run_name) == ("FINISHED", arguments[0])
+    assert run.data.tags["kind"] == "command"
+    listed = trained_project.run("compare", "experiment_name=projects")
+    assert listed.stdout.splitlines()[-1] == "0 of 0 runs, by test_f1"
+
+
+def test_such_runs_are_deleted_once_mlflow_is_done_with_them(trained_project: Project) -> None:
+    """Not at once: MLflow sets a run's status after the command, which fails for a deleted one."""
+    client = trained_project.client
+    runs = [made_by_mlflow(trained_project, "history") for _ in range(3)]
+    assert run_in(trained_project, runs[0], "history")[2].info.lifecycle_stage == "active"
+    client.set_terminated(runs[0], end_time=int((time.time() - 700) * 1000))
+    assert run_in(trained_project, runs[1], "history")[2].info.lifecycle_stage == "active"
+    assert run_in(trained_project, runs[2], "history")[2].info.lifecycle_stage == "active"
+    stages = [client.get_run(run_id).info.lifecycle_stage for run_id in runs]
+    assert stages == ["deleted", "active", "active"]
 
 
 def test_a_run_that_a_command_uses_is_kept(trained_project: Project) -> None:
@@ -49,19 +65,20 @@ def test_a_run_that_a_command_uses_is_kept(trained_project: Project) -> None:
     arguments = ("compare", f"runs=[{trained}]", "experiment_name=spam-classifier")
     status, errors, run = run_in(trained_project, run_id, *arguments)
     assert status == 0, errors
-    assert (run.info.status, run.info.lifecycle_stage) == ("FINISHED", "active")
+    assert run.info.status == "FINISHED"
     assert run.data.tags["kind"] == "comparison"
 
 
 def test_a_failed_command_is_a_failed_run_that_says_why(project: Project) -> None:
+    named = f"train one with `cd {shlex.quote(str(ROOT))} && "
     for arguments, reason in (
-        (("rollback",), "there is no registered model"),
+        (("rollback",), named),
         (("history", "alias=king"), "alias='king'"),
     ):
         run_id = made_by_mlflow(project, arguments[0])
         status, _, run = run_in(project, run_id, *arguments)
         assert status == 1
-        assert (run.info.status, run.info.lifecycle_stage) == ("FAILED", "active")
+        assert run.info.status == "FAILED"
         assert run.info.run_name == arguments[0]
         assert reason in run.data.tags["error"]
 
@@ -71,7 +88,8 @@ def test_the_run_of_a_caller_is_left_alone(trained_project: Project) -> None:
     run_id = made_by_mlflow(trained_project, "pipeline")
     status, errors, run = run_in(trained_project, run_id, "history")
     assert status == 0, errors
-    assert (run.info.status, run.info.lifecycle_stage) == ("RUNNING", "active")
+    assert run.info.status == "RUNNING"
+    assert "kind" not in run.data.tags
 
 
 def test_a_defect_is_a_failed_run_and_still_a_defect(

@@ -61,11 +61,14 @@ def test_parameters_reach_the_configuration_as_they_are(project: Project, clone:
     assert not list(clone.rglob("ran"))
 
 
-def test_a_command_that_needs_no_run_leaves_none(trained_project: Project, clone: Path) -> None:
-    before = {run.info.run_id for run in trained_project.runs()}
+def test_the_run_of_a_command_that_needs_none_says_so(
+    trained_project: Project, clone: Path
+) -> None:
     printed = run_project(trained_project, clone, "-e", "history")
     assert "succeeded ===" in printed
-    assert {run.info.run_id for run in trained_project.runs()} == before
+    run = trained_project.last_run()
+    assert (run.info.status, run.info.run_name) == ("FINISHED", "history")
+    assert run.data.tags["kind"] == "command"
 
 
 def test_a_failure_inside_the_project_fails_its_run(project: Project, clone: Path) -> None:

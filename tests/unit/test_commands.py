@@ -18,7 +18,6 @@ SHARED = ("data", "split.", "seed", "sources", "train.", "storage.")
 @pytest.fixture(autouse=True)
 def activated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
-    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
 
 
 @pytest.mark.parametrize(
@@ -55,9 +54,12 @@ def test_an_interpreter_that_the_shell_does_not_find_is_named(
     assert shlex.split(commands.command("history"))[0] == sys.executable
 
 
-def test_under_mlflow_run_the_folder_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_RUN_ID", "0123")
-    assert commands.command("history").startswith(f"cd {shlex.quote(str(ROOT))} && python ")
+def test_where_the_shell_may_be_elsewhere_the_folder_is_named() -> None:
+    before = commands.NAMES_FOLDER.set(True)
+    try:
+        assert commands.command("history").startswith(f"cd {shlex.quote(str(ROOT))} && python ")
+    finally:
+        commands.NAMES_FOLDER.reset(before)
 
 
 def test_a_preset_has_what_all_trials_had() -> None:
