@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -115,7 +116,9 @@ def test_a_failed_upload_keeps_the_model_and_is_resumed_without_training(
     proxy.heal()
     kept = KEPT.search(done.stderr)
     assert kept, done.stderr
-    resumed = project.run("resume", f"folder={kept[1]}", *store(proxy))
+    printed = shlex.split(done.stderr.split("`")[-2])  # the command, with the store it went to
+    assert printed[:4] == ["python", "-m", "spam_mlflow", "resume"]
+    resumed = project.run(*printed[3:])
     assert resumed.returncode == 0, resumed.stderr
     assert "Epoch" not in resumed.stdout
     assert not Path(kept[1]).exists()
