@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TextIO
 
 _PLAIN = 80  # columns of a table that does not go to a terminal
+_NAME = 28  # columns up to which the first cell of a row is not wrapped
 _WIDEST = 120  # columns that a table uses of a wider terminal
 
 
@@ -43,11 +44,11 @@ def terminal(header: Sequence[str], rows: Iterable[Sequence[str]], stream: TextI
     live = stream.isatty()
     width = min(shutil.get_terminal_size().columns, _WIDEST) if live else _PLAIN
     cells = [tuple(row) for row in rows]
-    words = [word for row in cells for word in row[0].split()]
+    names = [len(row[0]) for row in cells]
     table = Table(box=box.MARKDOWN)
     for number, name in enumerate(header):
-        # Names in the first column are only broken between words, if there is room for that.
-        least = min(max(map(len, words), default=0), width // 3) if number == 0 else None
+        # Names in the first column are read, and looked for, as a whole.
+        least = min(max(names, default=0), _NAME, width // 2) if number == 0 else None
         table.add_column(Text(name), overflow="fold", min_width=least)
     for row in cells:
         table.add_row(*map(Text, row))

@@ -1,6 +1,6 @@
 """Checks of where a version comes from, and of the holdout that it is scored on."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from spam_mlflow.config.schema import GateSettings
 from spam_mlflow.gate.check import Check, Holdout, check
@@ -37,13 +37,13 @@ def provenance_checks(
         ("split.digest", holdout.split.digest, "the holdout was not trained on"),
     ):
         stated = candidate.stated(name)
-        found = _shown(value[:12] for value in stated - {expected} or stated)
+        found = _shown(stated, expected)
         yield check(f"provenance: {name}", stated == {expected}, found, expected[:12], why)
     fallback = candidate.stated("data.fallback")
     yield check(
         "provenance: no fallback data",
         fallback == {"false"} or settings.allow_fallback,
-        f"data.fallback={_shown(fallback)}",
+        f"data.fallback={_shown(fallback, 'false')}",
         "any" if settings.allow_fallback else "false",
         "not trained on the synthetic sample in place of the real data",
     )
@@ -51,14 +51,15 @@ def provenance_checks(
     yield check(
         "provenance: leak-free split",
         leaky == {"false"},
-        f"split.leaky={_shown(leaky)}",
+        f"split.leaky={_shown(leaky, 'false')}",
         "false",
         "no copy of a holdout message was trained on",
     )
 
 
-def _shown(values: Iterable[str]) -> str:
-    return " and ".join(sorted(values))
+def _shown(stated: set[str], expected: str) -> str:
+    """Return the values that are not the expected one, if there are any; of digests, the start."""
+    return " and ".join(sorted(value[:12] for value in stated - {expected} or stated))
 
 
 def data_checks(holdout: Holdout, settings: GateSettings) -> Iterator[Check]:

@@ -31,6 +31,9 @@ def test_elsewhere_than_on_a_terminal_a_table_is_plain_and_at_most_80_columns_wi
     assert "[red]no" in table
     assert ":smile:" in table
     assert "invariance:" in table
+    wide = tables.terminal(("", "", ""), [("n" * 28, "v " * 40, "w " * 40)], io.StringIO())
+    assert "n" * 28 in wide
+    assert max(map(len, wide.splitlines())) <= 80
 
 
 def test_on_a_terminal_a_table_is_as_wide_as_it(monkeypatch: pytest.MonkeyPatch) -> None:
