@@ -44,12 +44,13 @@ def terminal(header: Sequence[str], rows: Iterable[Sequence[str]], stream: TextI
     live = stream.isatty()
     width = min(shutil.get_terminal_size().columns, _WIDEST) if live else _PLAIN
     cells = [tuple(row) for row in rows]
-    names = [len(row[0]) for row in cells]
+    longest = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
+    fits = sum(longest) + 3 * len(header) + 1 <= width
     table = Table(box=box.MARKDOWN)
     for number, name in enumerate(header):
         # Names in the first column are read, and looked for, as a whole.
-        least = min(max(names, default=0), _NAME, width // 2) if number == 0 else None
-        table.add_column(Text(name), overflow="fold", min_width=least)
+        fixed = None if fits or number else min(longest[0], _NAME, width // 2)
+        table.add_column(Text(name), overflow="fold", width=fixed)
     for row in cells:
         table.add_row(*map(Text, row))
     text = io.StringIO()

@@ -33,6 +33,7 @@ def test_elsewhere_than_on_a_terminal_a_table_is_plain_and_at_most_80_columns_wi
     assert "invariance:" in table
     wide = tables.terminal(("", "", ""), [("n" * 28, "v " * 40, "w " * 40)], io.StringIO())
     assert "n" * 28 in wide
+    assert (wide.count("v"), wide.count("w")) == (40, 40)
     assert max(map(len, wide.splitlines())) <= 80
 
 
