@@ -80,7 +80,7 @@ def read(data: Any) -> tuple[list[str], pd.Index | None]:
     """
     if isinstance(data, pd.DataFrame | Mapping):
         data = _column(data)
-    elif isinstance(data, list) and any(isinstance(record, Mapping) for record in data):
+    elif isinstance(data, list) and any(issubclass(kind, Mapping) for kind in set(map(type, data))):
         data = [_column(record) for record in data]
     if isinstance(data, pd.Series):
         return require_texts(data.tolist()), data.index

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
+from json.scanner import py_make_scanner
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -41,9 +42,9 @@ ROWS = 100_000
 BODY = 20_000_000
 """Bytes that a request may have, which are at least as many as its characters."""
 
-SYMBOLS = 2_000_000
-"""JSON's symbols that a request may have: parsing holds the interpreter, and takes longest for many
-tiny values. Texts use up few of them, unless they consist of commas, quotes and brackets."""
+SYMBOLS = 1_000_000
+"""Commas, quotes and brackets that a request may have: what JSON costs is the number of its values.
+The texts themselves use up few of them."""
 
 FORMS = ("dataframe_split", "dataframe_records", "inputs", "instances")
 """Keys of a request that hold its texts."""
@@ -56,6 +57,7 @@ _FIELDS = ("response", "status", "mimetype")  # of its answer
 _JSON = "application/json"
 _UTF_8 = ("", "charset=utf-8", 'charset="utf-8"')
 _AT_ONCE = 1000, 50_000  # texts and characters that are scored before time is checked again
+_MANY_SYMBOLS = 100_000
 _THREADS = 32  # of the server, instead of MLflow's 5 to 32
 _SWITCH_SECONDS = 0.001  # after which a large request lets others use the interpreter; usually 5 ms
 _ERROR_CODES = {  # MLflow's, where it has one
@@ -97,8 +99,8 @@ def install(model: "SpamModel", folder: Path) -> None:
         _logger.warning("This MLflow has another scoring server: requests are answered in its way")
         return
     sys.setswitchinterval(_SWITCH_SECONDS)
-    answerer = Invocations(model, identity(folder), scoring_server, _more_threads())
-    vars(scoring_server)["invocations"] = answerer
+    mlflows: Callable[..., Any] = scoring_server.invocations
+    vars(scoring_server)["invocations"] = Invocations(model, identity(folder), mlflows)
 
 
 def _is_known(scoring_server: ModuleType) -> bool:
@@ -108,19 +110,6 @@ def _is_known(scoring_server: ModuleType) -> bool:
         return arguments == _ARGUMENTS and scoring_server.InvocationsResponse._fields == _FIELDS
     except AttributeError:
         return False
-
-
-def _more_threads() -> int:
-    """Give the server's event loop more threads to answer in, and return how many it has.
-
-    The server imports its app, and thereby loads the model, within its event loop.
-    """
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
-        return min(32, (os.cpu_count() or 1) + 4)  # the default of `asyncio.to_thread`
-    loop.set_default_executor(ThreadPoolExecutor(_THREADS, "scoring"))
-    return _THREADS
 
 
 def identity(folder: Path) -> dict[str, str]:
@@ -144,34 +133,91 @@ def identity(folder: Path) -> dict[str, str]:
     return {key: str(value) for key, value in known.items() if value is not None}
 
 
+class Answer:
+    """What MLflow's server writes to the client; it reads `response` within its event loop.
+
+    Args:
+        response: The JSON.
+        status: The HTTP status.
+        when_read: Called when the server reads the response.
+
+    Attributes:
+        status: The HTTP status.
+        mimetype: The content type of the response.
+    """
+
+    mimetype = _JSON
+
+    def __init__(self, response: str, status: HTTPStatus, when_read: Callable[[], None]) -> None:
+        self._response, self.status, self._when_read = response, status, when_read
+
+    @property
+    def response(self) -> str:
+        """The JSON."""
+        self._when_read()
+        return self._response
+
+
+class Places:
+    """Places for large requests, which take at most half of the server's threads.
+
+    Small requests always find a thread, therefore. The server has 5 to 32 threads, depending on the
+    machine's cores, until `add_threads` is called.
+    """
+
+    def __init__(self) -> None:
+        few = min(_THREADS, (os.cpu_count() or 1) + 4)  # the default of `asyncio.to_thread`
+        self._free = threading.Semaphore(few // 2)
+        self._missing = _THREADS // 2 - few // 2
+
+    def add_threads(self) -> None:
+        """Give this thread's event loop more threads to run functions in, once."""
+        if not self._missing:
+            return
+        with contextlib.suppress(RuntimeError):  # there is no event loop in this thread
+            loop = asyncio.get_running_loop()
+            loop.set_default_executor(ThreadPoolExecutor(_THREADS, "scoring"))
+            self._free.release(self._missing)
+            self._missing = 0
+
+    @contextlib.contextmanager
+    def place(self) -> Iterator[None]:
+        """Take a place for the duration of a block.
+
+        Raises:
+            RefusedRequestError: If none is free.
+        """
+        if not self._free.acquire(blocking=False):
+            raise RefusedRequestError(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "too many large requests are waiting; try again in a few seconds",
+            )
+        try:
+            yield
+        finally:
+            self._free.release()
+
+
 class Invocations:
     """Answers requests in the place of MLflow's function `invocations`.
 
     Args:
         model: The model that scores.
         identity: What each answer says of the model.
-        scoring_server: MLflow's module of the scoring server.
-        threads: Threads that the server has. Large requests take at most half of them, so that
-            small ones always find one.
+        mlflows: MLflow's function, for requests to other models.
     """
 
     def __init__(
-        self,
-        model: "SpamModel",
-        identity: dict[str, str],
-        scoring_server: ModuleType,
-        threads: int,
+        self, model: "SpamModel", identity: dict[str, str], mlflows: Callable[..., Any]
     ) -> None:
-        self._model, self._identity = model, json.dumps(identity)
-        self._mlflows: Callable[..., Any] = scoring_server.invocations
-        self._response: Callable[..., Any] = scoring_server.InvocationsResponse
-        self._places = threading.BoundedSemaphore(threads // 2)
+        self._model, self._identity, self._mlflows = model, json.dumps(identity), mlflows
+        self._places = Places()
         self._seconds = float(MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT.get())
 
     def __call__(
         self, data: bytes, content_type: str | None, model: PyFuncModel, input_schema: Any
     ) -> Any:
-        """Return MLflow's `InvocationsResponse` to a request.
+        """Return the answer to a request, with the attributes of MLflow's `InvocationsResponse`.
 
         Args:
             data: The request's body.
@@ -181,18 +227,19 @@ class Invocations:
         """
         if model.unwrap_python_model() is not self._model:  # a user's own, which has loaded ours
             return self._mlflows(data, content_type, model, input_schema)
+        status = HTTPStatus.OK
         try:
-            return self._response(self._answer(data, content_type), HTTPStatus.OK, _JSON)
+            body = self._answer(data, content_type)
         except RefusedRequestError as error:
-            status, message = error.status, str(error)
+            status, body = error.status, _error(error.status, str(error))
         except UserError as error:
-            status, message = HTTPStatus.BAD_REQUEST, str(error)
+            status = HTTPStatus.BAD_REQUEST
+            body = _error(status, str(error))
         except Exception:
             _logger.exception("A request could not be answered")
             status = HTTPStatus.INTERNAL_SERVER_ERROR
-            message = "the model could not score this request; the server's log has the reason"
-        body = json.dumps({"error_code": _ERROR_CODES[status], "message": message})
-        return self._response(body, status, _JSON)
+            body = _error(status, "the request could not be scored; the server's log says why")
+        return Answer(body, status, self._places.add_threads)
 
     def _answer(self, data: bytes, content_type: str | None) -> str:
         """Return the JSON of an answer.
@@ -202,7 +249,7 @@ class Invocations:
         """
         deadline = time.monotonic() + self._seconds
         _require_json(content_type)
-        _require_limits(data)
+        _require_most(len(data), BODY, "bytes")
         with self._turn(len(data), deadline):
             texts, asked = read(data)
             rows = []
@@ -224,20 +271,13 @@ class Invocations:
             with queue:
                 yield
             return
-        if not self._places.acquire(blocking=False):
-            raise RefusedRequestError(
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                "too many large requests are waiting; try again in a few seconds",
-            )
-        try:
+        with self._places.place():
             if not queue.acquire(timeout=max(0, deadline - time.monotonic())):
                 raise self._too_late("waited for other large requests")
             try:
                 yield
             finally:
                 queue.release()
-        finally:
-            self._places.release()
 
     def _too_late(self, what: str) -> RefusedRequestError:
         """Return the refusal of a request whose client has an error of the server already."""
@@ -253,6 +293,11 @@ class Invocations:
         return json.dumps([dict(zip(columns, row, strict=True)) for row in rows])[1:-1]
 
 
+def _error(status: HTTPStatus, message: str) -> str:
+    """Return the JSON of a refusal, in the form of MLflow's."""
+    return json.dumps({"error_code": _ERROR_CODES[status], "message": message})
+
+
 def _require_json(content_type: str | None) -> None:
     kind, *parameters = [part.strip().lower() for part in (content_type or "").split(";")]
     if kind == _JSON and all(parameter in _UTF_8 for parameter in parameters):
@@ -261,12 +306,6 @@ def _require_json(content_type: str | None) -> None:
     raise RefusedRequestError(
         HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"{named}; send JSON in UTF-8 as 'Content-Type: {_JSON}'"
     )
-
-
-def _require_limits(data: bytes) -> None:
-    """Check what makes a body slow to parse."""
-    _require_most(len(data), BODY, "bytes")
-    _require_most(sum(map(data.count, (b",", b'"', b"[", b"{"))), SYMBOLS, "JSON symbols")
 
 
 def _require_most(found: int, limit: int, what: str) -> None:
@@ -297,14 +336,26 @@ def read(data: bytes) -> tuple[list[str], Params]:
         raise UserError(f"the body has {found}; it must be a JSON object, {_KEYS}")
     given = request[forms[0]]
     values = _of_split(given) if forms[0] == "dataframe_split" else given
+    if isinstance(values, list):
+        _require_most(len(values), ROWS, "texts")
     texts, _ = payloads.read(values)
     _require_most(len(texts), ROWS, "texts")
     return texts, Params.read(request.get(_PARAMS))
 
 
+class _PatientDecoder(json.JSONDecoder):
+    """Parses in Python, so that other threads run in between; the usual one holds them all up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scan_once = py_make_scanner(self)
+
+
 def _parsed(data: bytes) -> dict[str, Any]:
+    symbols = sum(map(data.count, (b",", b'"', b"[", b"{")))
+    _require_most(symbols, SYMBOLS, "commas, quotes and brackets")
     try:
-        request = json.loads(data)
+        request = json.loads(data, cls=_PatientDecoder if symbols > _MANY_SYMBOLS else None)
     except RecursionError as error:
         raise UserError("the body is JSON that is nested too deeply") from error
     except ValueError as error:
