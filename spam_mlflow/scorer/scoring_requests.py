@@ -9,6 +9,7 @@ MLflow's way, through `SpamModel.predict`.
 
 import asyncio
 import contextlib
+import gc
 import inspect
 import json
 import logging
@@ -99,6 +100,7 @@ def install(model: "SpamModel", folder: Path) -> None:
         _logger.warning("This MLflow has another scoring server: requests are answered in its way")
         return
     sys.setswitchinterval(_SWITCH_SECONDS)
+    gc.freeze()  # or each full collection would look through all of MLflow, which takes 0.1 s
     mlflows: Callable[..., Any] = scoring_server.invocations
     vars(scoring_server)["invocations"] = Invocations(model, identity(folder), mlflows)
 
@@ -212,6 +214,8 @@ class Invocations:
     ) -> None:
         self._model, self._identity, self._mlflows = model, json.dumps(identity), mlflows
         self._places = Places()
+        # All large requests are scored in one thread, since each thread keeps memory of its own.
+        self._large = ThreadPoolExecutor(1, "large")
         self._seconds = float(MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT.get())
 
     def __call__(
@@ -250,41 +254,33 @@ class Invocations:
         deadline = time.monotonic() + self._seconds
         _require_json(content_type)
         _require_most(len(data), BODY, "bytes")
-        with self._turn(len(data), deadline):
+        if len(data) <= SMALL:
+            return self._scored(data, deadline)
+        with self._places.place():
+            return self._large.submit(self._scored, data, deadline).result()
+
+    def _scored(self, data: bytes, deadline: float) -> str:
+        """Return the JSON of an answer, when it is this request's turn.
+
+        Raises:
+            UserError: If the request is refused.
+        """
+        with self._model.queues.queue(len(data)):
+            self._require_time(deadline)
             texts, asked = read(data)
             rows = []
             for batch in batches(texts, *_AT_ONCE):
-                if time.monotonic() > deadline:
-                    raise self._too_late("was not scored")
+                self._require_time(deadline)
                 rows.append(self._rows(batch, asked))
         return f'{{"predictions": [{", ".join(rows)}], "model": {self._identity}}}'
 
-    @contextlib.contextmanager
-    def _turn(self, size: int, deadline: float) -> Iterator[None]:
-        """Wait until a request of `size` bytes may be read and scored.
-
-        Raises:
-            RefusedRequestError: If a large request finds no place, or waits for too long.
-        """
-        queue = self._model.queues.queue(size)
-        if size <= SMALL:
-            with queue:
-                yield
-            return
-        with self._places.place():
-            if not queue.acquire(timeout=max(0, deadline - time.monotonic())):
-                raise self._too_late("waited for other large requests")
-            try:
-                yield
-            finally:
-                queue.release()
-
-    def _too_late(self, what: str) -> RefusedRequestError:
-        """Return the refusal of a request whose client has an error of the server already."""
-        return RefusedRequestError(
-            HTTPStatus.SERVICE_UNAVAILABLE,
-            f"the request {what} for {self._seconds:g} s; send fewer texts at a time",
-        )
+    def _require_time(self, deadline: float) -> None:
+        """Give up a request whose client has got an error of the server already."""
+        if time.monotonic() > deadline:
+            raise RefusedRequestError(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                f"the request was not scored within {self._seconds:g} s; send fewer texts",
+            )
 
     def _rows(self, texts: Sequence[str], asked: Params) -> str:
         """Return the JSON of some texts' predictions, without the brackets around it."""
