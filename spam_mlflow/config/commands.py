@@ -60,7 +60,7 @@ def override(key: str, value: Any) -> str:
 
 
 def _literal(value: Any) -> str:
-    from spam_mlflow.config.compose import literal
+    from spam_mlflow.config.overrides import literal
 
     if value is None:
         return "null"

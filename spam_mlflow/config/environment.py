@@ -47,7 +47,8 @@ def resolve(cfg: DictConfig) -> None:
 
 def _resolve(node: Any, prefix: str) -> None:
     """Resolve a DictConfig or ListConfig whose own key is `prefix`."""
-    for key in list(node.keys()) if isinstance(node, DictConfig) else range(len(node)):
+    keys: Any = list(node) if isinstance(node, DictConfig) else range(len(node))
+    for key in keys:
         if OmegaConf.is_missing(node, key):
             continue
         name = f"{prefix}.{key}" if prefix else str(key)

@@ -27,7 +27,7 @@ def keys(client: MlflowClient, model_id: str) -> frozenset[str] | None:
         Keys as `duplicate_key` returns them; None if the model's run cannot be read.
     """
     model = model_logging.logged_model(client, model_id)
-    if model is None:
+    if model is None or model.source_run_id is None:
         return None
     try:
         with tempfile.TemporaryDirectory() as scratch:

@@ -57,7 +57,7 @@ class Params:
 def _threshold(given: Any) -> float | None:
     if given is None:
         return None
-    if not isinstance(given, numbers.Real) or isinstance(given, bool) or not 0 <= given <= 1:
+    if not isinstance(given, numbers.Real) or isinstance(given, bool) or not 0 <= float(given) <= 1:
         raise UserError(f"threshold={shown(given)} must be a number from 0 to 1")
     return float(given)
 

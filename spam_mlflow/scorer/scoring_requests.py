@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
-from json.scanner import py_make_scanner
+from json.scanner import py_make_scanner  # type: ignore[attr-defined] # typeshed lacks it
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -126,7 +126,7 @@ def identity(folder: Path) -> dict[str, str]:
     from mlflow.models import Model
 
     meta = folder / "registered_model_meta"
-    registered = (yaml.safe_load(meta.read_text(encoding="utf-8")) if meta.is_file() else 0) or {}
+    registered = yaml.safe_load(meta.read_text(encoding="utf-8")) if meta.is_file() else {}
     known = {
         "name": registered.get("model_name"),
         "version": registered.get("model_version"),

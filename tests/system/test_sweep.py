@@ -16,7 +16,7 @@ from optuna.trial import TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 from support.project import MLFLOW, ROOT, Project, require_one_line
 
-from spam_mlflow.config import compose, paths
+from spam_mlflow.config import compose, overrides, paths
 from spam_mlflow.sweep import study as studies
 
 STUDY = "tested"
@@ -217,7 +217,7 @@ def test_the_printed_command_trains_on_the_data_of_the_sweep(project: Project) -
     folder = project.folder / "it's my $data"
     folder.mkdir()
     shutil.copy(ROOT / "spam_mlflow" / "data" / "sources" / "sample.csv", folder / "own.csv")
-    data = ("data=csv", "data.path=own.csv", compose.literal("data_dir", str(folder)))
+    data = ("data=csv", "data.path=own.csv", overrides.literal("data_dir", str(folder)))
     varied = ("split.test=0.3", "seed=3", "train.batch_size=64", SMALL[-1])
     done = project.run("sweep", *data, *varied, f"study={STUDY}", "study_db=s.db", "trials=1")
     assert done.returncode == 0, done.stderr
