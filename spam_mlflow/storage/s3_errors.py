@@ -87,7 +87,7 @@ def explain(error: BaseException) -> str:
             "AWS_PROFILE"
         )
     if isinstance(error, ProfileNotFound):
-        return f"{text}; check storage.profile, AWS_PROFILE and ~/.aws/credentials"
+        return f"{text}; check AWS_PROFILE, storage.profile and ~/.aws/credentials"
     if isinstance(error, ResponseStreamingError | IncompleteReadError):
         return f"the download broke off ({text}); try again"
     if isinstance(error, BotocoreConnectionError | HTTPClientError):

@@ -126,5 +126,5 @@ def test_credentials_may_come_from_a_profile_of_its_own(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "key")
     named = store("pull", "storage=local", "storage.profile=writer", "bucket=abc")
     assert s3.client(named)._request_signer._credentials.access_key == "other"
-    with pytest.raises(UserError, match=r"check storage\.profile"):
+    with pytest.raises(UserError, match=r"check AWS_PROFILE, storage\.profile and"):
         s3.client(dataclasses.replace(named, profile="nobody"))
