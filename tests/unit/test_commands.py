@@ -23,12 +23,10 @@ def activated(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "given",
     [
-        [],
-        ["data_dir='/tmp/a folder'", "split.test=0.3", "seed=3", "sources=[uci_sms]"],
+        ["split.test=0.3", "seed=3", "sources=[uci_sms]", "train.epochs=7", "train.ham_fpr=null"],
         ["data=csv", "data.path='it\\'s, mine.csv'", "data.ham_labels=['0','no spam']"],
         ["data=kaggle_sms", 'data_dir="a=b \\"c\\" $HOME `x`"', "data.encoding=utf-8"],
-        ["data=tutorial", "split=cross_source", "data.files.cache_dir=/x"],
-        ["storage=linode", "storage.region=nl-ams-1", "train.epochs=7", "train.ham_fpr=null"],
+        ["data=tutorial", "split=cross_source", "storage=linode", "storage.region=nl-ams-1"],
         ["data_dir='null'", "data.files.data_dir='12'"],
     ],
 )
