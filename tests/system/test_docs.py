@@ -302,9 +302,10 @@ def test_every_relative_link_leads_somewhere(page: Path) -> None:
     assert not broken
 
 
-def test_every_test_that_the_pages_name_exists() -> None:
+def test_every_test_that_the_page_of_threats_names_exists() -> None:
     tests = "".join(file.read_text() for file in (ROOT / "tests").rglob("test_*.py"))
-    named = {name for page in PAGES for name in re.findall(r"`(test_\w+)`", page.read_text())}
+    page = ROOT / "docs" / "reference" / "threats.md"
+    named = set(re.findall(r"`(test_\w+)`", page.read_text()))
     assert len(named) > 50
     assert named <= set(re.findall(r"^def (test_\w+)\(", tests, re.MULTILINE))
 
