@@ -124,6 +124,8 @@ def _choice(name: str, group: str, wanted: Mapping[str, Any], given: Sequence[st
 
 
 def _flat(name: str, given: Sequence[str]) -> dict[str, Any]:
+    from spam_mlflow.config import environment
     from spam_mlflow.config.compose import compose, flatten
 
-    return flatten(compose(name, given, partial=True))
+    with environment.without_exported_address():
+        return flatten(compose(name, given, partial=True))

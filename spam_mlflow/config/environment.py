@@ -4,9 +4,11 @@ The value of an environment variable may be a secret. It is handed to the code t
 goes nowhere else: the configuration keeps the interpolation, such as `${oc.env:NAME}`.
 """
 
+import contextlib
 import os
 import shlex
 from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,8 @@ _MAY_READ = (
     *("endpoint_url", "region", "output", "folder", "study_db"),
 )
 """Keys and sections that say where something is; what others hold is recorded with runs."""
+
+_exported = ContextVar("_exported", default=True)
 
 _reads: list[str] = []
 """Environment variables that were read while the last interpolation was resolved."""
@@ -103,7 +107,21 @@ def _local_s3(default: str) -> str:
     Args:
         default: The address where there is no stack in the working directory.
     """
-    return os.environ.get(_ADDRESS) or stack_endpoint() or default
+    exported = os.environ.get(_ADDRESS) if _exported.get() else None
+    return exported or stack_endpoint() or default
+
+
+@contextlib.contextmanager
+def without_exported_address() -> Iterator[None]:
+    """Compose as in a shell that has not exported the address of an S3 store.
+
+    This process sets that variable itself, for MLflow.
+    """
+    before = _exported.set(False)
+    try:
+        yield
+    finally:
+        _exported.reset(before)
 
 
 def stack_endpoint() -> str | None:

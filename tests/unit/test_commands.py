@@ -40,6 +40,16 @@ def test_a_printed_command_composes_what_it_is_printed_for(given: Sequence[str])
     assert {key: composed[key] for key in wanted} == wanted
 
 
+def test_an_address_that_this_process_has_set_is_part_of_the_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    address = "http://127.0.0.1:4711"
+    monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", address)
+    wanted = {"storage.endpoint_url": address}
+    found = commands.overrides("resume", wanted, ["storage"], ["storage=local"])
+    assert found == ["storage=local", f"storage.endpoint_url={address}"]
+
+
 def test_overrides_that_are_read_without_quotes_have_none() -> None:
     line = commands.command("bucket", ["bucket=b", commands.override("endpoint_url", "http://a:1")])
     assert line == "python -m spam_mlflow bucket bucket=b endpoint_url=http://a:1"
