@@ -57,7 +57,8 @@ class Params:
 def _threshold(given: Any) -> float | None:
     if given is None:
         return None
-    if not isinstance(given, numbers.Real) or isinstance(given, bool) or not 0 <= float(given) <= 1:
+    is_number = isinstance(given, numbers.Real) and not isinstance(given, bool)
+    if not is_number or not 0 <= float(given) <= 1:
         raise UserError(f"threshold={shown(given)} must be a number from 0 to 1")
     return float(given)
 

@@ -263,7 +263,7 @@ class OtherResponse(NamedTuple):
 def test_where_mlflow_has_another_server_the_model_still_scores(
     folder: Path, patch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, gone: str
 ) -> None:
-    mlflows: Any = scoring_server.invocations
+    mlflows: Callable[..., Any] = scoring_server.invocations
 
     def with_other_arguments(*arguments: Any) -> Any:
         return mlflows(*arguments)
