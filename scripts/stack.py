@@ -261,10 +261,12 @@ class Stack:
     ) -> None:
         import psutil
 
-        if self.process(service) is not None:
+        deadline = time.monotonic() + STOP_SECONDS  # on a busy machine, answers take a while
+        while self.process(service) is not None:
             if answers():
                 return
-            self.stop([service])
+            if time.monotonic() > deadline:
+                self.stop([service])
         log = self.folder / f"{service}.log"
         with log.open("ab") as stream:
             started = subprocess.Popen(

@@ -210,8 +210,8 @@ def test_versions_registered_by_hand_have_the_provenance_of_their_run(
 
 def other_split(table: str) -> str:
     lines = table.splitlines()
-    first_test = next(number for number, line in enumerate(lines) if line.startswith("test,"))
-    lines[first_test] = lines[first_test].replace("test,", "train,", 1)
+    first_test = next(number for number, line in enumerate(lines) if line.startswith('"test",'))
+    lines[first_test] = lines[first_test].replace('"test",', '"train",', 1)
     return "\n".join(lines) + "\n"
 
 

@@ -5,7 +5,11 @@ from pathlib import Path
 import pytest
 from support.project import ROOT
 
-NAMES = sorted(file.stem for file in (ROOT / "scripts").glob("[a-z]*.py"))
+NAMES = sorted(
+    file.stem
+    for file in (ROOT / "scripts").glob("[a-z]*.py")
+    if "__main__" in file.read_text(encoding="utf-8")
+)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -232,7 +232,10 @@ def test_a_server_that_stops_during_training_holds_up_nothing_and_nothing_is_los
     on_server: tuple[Project, Proxy], stack: Stack
 ) -> None:
     project, proxy = on_server
-    variables = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
+    variables = {
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+        "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false",  # which are logged at any time
+    }
     impatient = Project(project.folder, {**through(project, proxy).environment, **variables})
 
     # The training begins after the data are logged, and logs its epochs.
