@@ -21,10 +21,15 @@ if TYPE_CHECKING:
 
 
 _KINDS = ("system", "integration", "unit")
-# Tests that build environments with MLflow, which two processes must not do at the same time.
-_ENVIRONMENTS = ("test_docs.py", "test_mlflow_run.py", "test_serving.py")
+_TOGETHER = {
+    # They build environments with MLflow, which two processes must not do at the same time.
+    "environments": ("test_docs.py", "test_mlflow_run.py"),
+    # They need the stack; test_faults.py, which kills its servers, starts another one.
+    "stack": ("test_stack.py", "test_export.py", "test_s3.py", "test_two_stores.py"),
+}
+_GROUPS = {file: group for group, files in _TOGETHER.items() for file in files}
 # What takes longest comes first, so that the workers end at about the same time.
-_SLOWEST = (*_ENVIRONMENTS, "test_faults.py", "test_stack.py", "test_promotion.py")
+_SLOWEST = (*_TOGETHER["environments"], "test_faults.py", *_TOGETHER["stack"], "test_promotion.py")
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
@@ -49,13 +54,12 @@ def _kind(item: pytest.Item) -> str:
 
 def _group(item: pytest.Item) -> str | None:
     """Return the name of the tests that must run in the same process, None for a test by itself."""
-    if item.path.name in _ENVIRONMENTS:
-        return "environments"
+    if item.path.name in _GROUPS:
+        return _GROUPS[item.path.name]
     fixtures: dict[str, Sequence[pytest.FixtureDef[object]]]
     fixtures = item._fixtureinfo.name2fixturedefs  # type: ignore[attr-defined]
     scopes = {definitions[-1].scope for definitions in fixtures.values()}
-    served = bool({"stack", "s3_server"} & set(fixtures))
-    shared = served or "module" in scopes or _kind(item) == "unit"
+    shared = "stack" in fixtures or "module" in scopes or _kind(item) == "unit"
     return f"{_kind(item)}/{item.path.stem}" if shared else None
 
 

@@ -33,7 +33,6 @@ STOP_SECONDS = 30
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TRANSCRIPT = re.compile(r"^\$ ((?:.*\\\n)*.*)\n((?:[^$].*\n)*)", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-ONE_AT_A_TIME = pytest.mark.xdist_group("ports of the pages")
 STORE = "http://127.0.0.1:5000/api/2.0/mlflow/experiments/get"
 
 
@@ -228,7 +227,6 @@ def copy_files(clone: Path) -> None:
         subprocess.run(["git", *command], cwd=clone, check=True)
 
 
-@ONE_AT_A_TIME
 def test_the_stack_starts_on_a_bare_machine_as_the_page_says(reader: Reader) -> None:
     blocks = [code for _, code in BLOCK.findall((ROOT / "docs/how-to/s3.md").read_text())]
     begin, end = (
@@ -258,7 +256,6 @@ def test_the_stack_starts_on_a_bare_machine_as_the_page_says(reader: Reader) -> 
         Stack.open(folder, {}, auth=False).stop()
 
 
-@ONE_AT_A_TIME
 def test_the_commands_of_readme_and_tutorial(reader_with_data: Reader) -> None:
     reader = reader_with_data
     reader.follow(README)

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import requests
-from support.project import MLFLOW, Trained
+from support.project import ENVIRONMENTS, MLFLOW, Trained
 from support.servers import serve
 
 from scripts import bench_serving
@@ -59,7 +59,9 @@ def endpoint(
     ]
     folder = tmp_path_factory.mktemp("serve")
     # The model must bring its own code: the project is not on the path.
-    env = {**trained.project.env(), "PYTHONPATH": ""}
+    # Its environment is its own, too: other tests build theirs at the same time.
+    own = {"PYTHONPATH": "", "MLFLOW_ENV_ROOT": f"{ENVIRONMENTS}-serving"}
+    env = {**trained.project.env(), **own}
     for _ in serve(command, folder, env, f"{url}/ping"):
         yield Endpoint(url)
 
