@@ -3,8 +3,8 @@
     python -m scripts.bench_serving --data-dir FOLDER [--model-uri models:/spam-classifier@champion]
                                     [--soak 20000] [--turn 50]
 
-All three run at once in MLflow's scoring server (`mlflow models serve --env-manager local`), with
-the same packages, and are measured in turns over persistent connections. A turn has 50 messages: in
+All three run at once in MLflow's scoring server, as `mlflow models serve` starts it, with the same
+packages, and are measured in turns over persistent connections. A turn has 50 messages: in
 turns of one, the LSTM would evict the processor's caches before every message. The naive server is
 the tutorial's LSTM behind Keras's `predict`; its weights are untrained, which changes no times. The
 soak test sends single messages from 8 clients while 4 others send bad and heavy requests, which are

@@ -30,7 +30,6 @@ _KEPT_PREFIXES = (
     *("TF_CPP_", "TF_ENABLE_", "TF_FORCE_", "TF_GPU_", "TF_NUM_", "TF_USE_", "TF_XLA_"),
 )
 _SCORE_SECONDS = 600
-_ENDED = "returned non zero return code"
 _SHOWN = 300  # characters of a child's last words that an error repeats
 
 
@@ -80,16 +79,9 @@ def spam_probability(model: Path, texts: Sequence[str], folder: Path) -> np.ndar
 
 
 def last_words(output: str) -> str:
-    """Return the line of a process's output that says why it ended: the last error, or line.
-
-    What MLflow says of a server that it started, and that has ended, is not the error itself.
-    """
+    """Return the line of a process's output that says why it ended: the last error, or line."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    errors = [
-        line
-        for line in lines
-        if line.split(":")[0].endswith(("Error", "Exception")) and _ENDED not in line
-    ]
+    errors = [line for line in lines if line.split(":")[0].endswith(("Error", "Exception"))]
     words = ([*lines, *errors] or ["it printed nothing"])[-1]
     # The words are the version's own, and could otherwise steer the terminal.
     return "".join(character for character in words if character.isprintable())[:_SHOWN]

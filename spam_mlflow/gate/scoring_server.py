@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import psutil
 import requests
+from mlflow.pyfunc.scoring_server import get_cmd
 
 from spam_mlflow.errors import UserError
 from spam_mlflow.gate import child_process
@@ -102,9 +104,11 @@ class ScoringServer:
 
 @contextlib.contextmanager
 def running(model: Path, log: Path) -> Iterator[ScoringServer]:
-    """Serve a model with `mlflow models serve`, on a free port and with this process's packages.
+    """Serve a model as `mlflow models serve` does, on a free port and with this process's packages.
 
-    The server gets none of this process's credentials; see `child_process`.
+    The command itself is left out, since it imports all of MLflow, which takes it two seconds
+    whatever the model, and then starts this server. The server gets none of this process's
+    credentials; see `child_process`.
 
     Args:
         model: Local folder with a logged model.
@@ -118,15 +122,14 @@ def running(model: Path, log: Path) -> Iterator[ScoringServer]:
     """
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    command = [
-        *(sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", str(model)),
-        *("--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)),
-    ]
-    variables = child_process.environment(log.with_suffix(".home"))
+    host: Any = "127.0.0.1"  # which MLflow annotates as a number
+    command, wanted = get_cmd(str(model), port, host, nworkers=1)
+    added = {name: value for name, value in wanted.items() if os.environ.get(name) != value}
+    variables = {**child_process.environment(log.with_suffix(".home")), **added}
     start = time.perf_counter()
     with log.open("wb") as stream:
         process = subprocess.Popen(
-            command,
+            [sys.executable, "-m", *shlex.split(command)],
             cwd=log.parent,
             env=variables,
             stdin=subprocess.DEVNULL,

@@ -266,7 +266,7 @@ def _wait_for_scoring_server(process: "subprocess.Popen[str]") -> None:
     while time.monotonic() < deadline:
         for child in psutil.Process(process.pid).children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):  # git, for the code's version, is quick
-                if "serve" in child.cmdline():
+                if "uvicorn" in child.cmdline():
                     return
         time.sleep(0.1)
     pytest.fail("the gate started no scoring server")
