@@ -60,7 +60,7 @@ _UTF_8 = ("", "charset=utf-8", 'charset="utf-8"')
 _AT_ONCE = 500, 25_000  # texts and characters of a batch, which takes some hundredths of a second
 _MANY_SYMBOLS = 100_000
 _THREADS = 32  # of the server, instead of MLflow's 5 to 32
-_SWITCH_SECONDS = 0.001  # after which a large request lets others use the interpreter; usually 5 ms
+_SWITCH_SECONDS = 0.0002  # after which large requests let others use the interpreter; usually 5 ms
 _ERROR_CODES = {  # MLflow's, where it has one
     HTTPStatus.BAD_REQUEST: "INVALID_PARAMETER_VALUE",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "REQUEST_LIMIT_EXCEEDED",
