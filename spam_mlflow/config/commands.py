@@ -106,13 +106,16 @@ def _choice(name: str, group: str, wanted: Mapping[str, Any], given: Sequence[st
     section = {key: value for key, value in wanted.items() if key.startswith(start)}
 
     def distance(choice: list[str]) -> float:
-        """Return the number of other values; infinity where the keys or the class are others."""
+        """Return the number of other values; infinity where keys are missing or the class differs.
+
+        Keys that are new since the values were recorded do not count.
+        """
         values = _flat(name, [*given, *choice])
         found = {key: value for key, value in values.items() if key.startswith(start)}
         target = f"{start}_target_"
-        if set(found) != set(section) or found.get(target) != section.get(target):
+        if not set(section) <= set(found) or found.get(target) != section.get(target):
             return math.inf
-        return sum(found[key] != section[key] for key in found)
+        return sum(found[key] != section[key] for key in section)
 
     best: list[str] = []
     least = distance(best)

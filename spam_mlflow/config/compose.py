@@ -52,10 +52,15 @@ def compose(name: str, overrides: Sequence[str], partial: bool = False) -> DictC
 
 
 def flatten(cfg: DictConfig) -> dict[str, Any]:
-    """Return every leaf by its dotted key, as MLflow parameters want it; log-in data is masked."""
+    """Return every leaf by its dotted key, as MLflow parameters want it; log-in data is masked.
+
+    `data.storage` is left out: it is `storage`, passed on to a data source.
+    """
     flat: dict[str, Any] = {}
 
     def walk(prefix: str, node: Any) -> None:
+        if prefix == "data.storage":
+            return
         if isinstance(node, Mapping) and node:
             for key, value in node.items():
                 walk(f"{prefix}.{key}" if prefix else str(key), value)

@@ -41,7 +41,7 @@ class Messages:
             sources: Names from the column `source`.
 
         Raises:
-            UserError: Where a source does not exist, or where one of the two classes is missing.
+            UserError: Where a source does not exist.
         """
         existing = sorted(self.frame["source"].unique())
         unknown = [source for source in sources if source not in existing]
@@ -51,9 +51,18 @@ class Messages:
                 f"it has {', '.join(existing)}"
             )
         kept = self.frame[self.frame["source"].isin(sources)].reset_index(drop=True)
-        if kept["label"].nunique() < len(LABELS):
-            raise UserError(f"sources={list(sources)} hold {kept['label'].unique()} only; add one")
         return dataclasses.replace(self, frame=kept)
+
+    def require_both_classes(self) -> None:
+        """Raise UserError where the messages are all ham or all spam, as no training can use."""
+        present = sorted(self.frame["label"].unique())
+        if present != sorted(LABELS):
+            reasons = self.rejected.get("reason", pd.Series(dtype=str))
+            raise UserError(
+                f"data={self.name}: both classes, ham and spam, are needed, but the "
+                f"{len(self.frame):,} messages that are used are all "
+                f"{present[0]}{_most_frequent(reasons)}"
+            )
 
     @functools.cached_property
     def digest(self) -> str:
@@ -78,33 +87,39 @@ def frame_digest(frame: pd.DataFrame) -> str:
     return row_digest(frame, ("label", "source", "text"))
 
 
-def validated(rows: pd.DataFrame, name: str, fallback: bool = False) -> Messages:
+def validated(
+    rows: pd.DataFrame, name: str, fallback: bool = False, unread: pd.DataFrame | None = None
+) -> Messages:
     """Separate usable messages from rejected rows.
 
     Rejected are rows whose text or label is missing, whose text is blank, whose label is neither
     ham nor spam, or whose text occurs with both labels. Duplicates are kept: the split drops them.
 
     Args:
-        rows: Columns `text` and `label`, optionally `source` and `group`; values of any type.
+        rows: Columns `text` and `label`, optionally `source`, `group` and `row` (the number of the
+            row in its file, else it is counted); values of any type.
         name: Name of the data source; also the `source` of rows that have none.
         fallback: Whether the rows stand in for data that was not available.
+        unread: What could not be read as rows: columns `text`, `row` and `reason`.
 
     Returns:
         The messages; `rejected` gives a reason for every row that was left out.
 
     Raises:
-        UserError: Where a class has no usable row.
+        UserError: Where no row is usable.
     """
     rows = rows.reset_index(drop=True)
     rows = rows.assign(source=rows.get("source", name), group=rows.get("group", ""))
     reason = _reasons(rows)
     kept = rows.loc[reason == "", list(COLUMNS)].reset_index(drop=True).astype(str)
-    rejected = rows.assign(row=rows.index + 1, reason=reason)[reason != ""]
-    present = sorted(kept["label"].unique())
-    if present != sorted(LABELS):
+    numbered = rows.assign(row=rows.get("row", rows.index + 1), reason=reason)
+    rejected = numbered[reason != ""]
+    if unread is not None and len(unread):
+        rejected = pd.concat([rejected, unread]).sort_values("row", ignore_index=True)
+    if kept.empty:
         raise UserError(
-            f"data={name}: both classes, ham and spam, are needed, but the {len(kept)} usable of "
-            f"{len(rows)} rows hold {present or 'none'}{_most_frequent(reason)}"
+            f"data={name}: none of the {len(rejected):,} rows is usable"
+            f"{_most_frequent(rejected['reason'])}"
         )
     return Messages(frame=kept, name=name, rejected=rejected, fallback=fallback)
 

@@ -31,16 +31,18 @@ def all_plots(
         title: Title of every plot; it names the model and the data.
 
     Returns:
-        Figures by file name without its extension.
+        Figures by file name without its extension. Messages that are all ham or all spam have no
+        curves of precision and recall, nor of ROC.
     """
     # On a new machine, Matplotlib logs that it builds its font cache, which needs no attention.
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     figures = {
         "confusion_matrix": _confusion_matrix(spam, scores, threshold, title),
-        "roc": _roc(spam, scores, threshold, title),
-        "precision_recall": _precision_recall(spam, scores, threshold, title),
         "calibration": _calibration(spam, scores, title),
     }
+    if 0 < spam.sum() < len(spam):
+        figures["roc"] = _roc(spam, scores, threshold, title)
+        figures["precision_recall"] = _precision_recall(spam, scores, threshold, title)
     if epochs:
         figures["learning_curves"] = _learning_curves(epochs, title)
     return figures

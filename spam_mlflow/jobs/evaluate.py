@@ -25,6 +25,7 @@ from spam_mlflow.training.experiment import load_messages
 logger = logging.getLogger(__name__)
 
 _MODEL_TAG = "model.uri"  # of the version that was scored, whatever its alias points to later
+_WITHOUT_SPLIT = ("all", "unseen")
 _PREFIXES = {"train": "train", "validation": "val"}
 """Start of the metrics' names by part; that of all others is "test", or else "seen"."""
 
@@ -82,7 +83,7 @@ def run(settings: EvaluateSettings, cfg: DictConfig) -> float | None:
         run_names.name_run(settings.model_uri)  # so that a run that fails now has a name, too
         reference = versions.resolve(client, settings.model_uri)
         model = loading.load_model(reference.uri)
-        messages = load_messages(settings, folder)
+        messages = load_messages(settings, folder, one_class=settings.part in _WITHOUT_SPLIT)
         run_logging.log_rejected(messages, folder)
         mlflow.set_tag(run_logging.PART_TAG, settings.part)
         selected = _select(settings, messages, training_messages.keys(client, model.model_id))
@@ -105,7 +106,7 @@ def _select(
 ) -> Selection:
     """Return the messages to score, and log where they come from."""
     leaky, frame = False, messages.frame
-    if settings.part in ("all", "unseen"):
+    if settings.part in _WITHOUT_SPLIT:
         if settings.part == "unseen":
             frame = _unseen(frame, known)
         mlflow.set_tags(lineage.data_tags(messages))

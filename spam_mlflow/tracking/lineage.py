@@ -15,6 +15,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 from spam_mlflow.config.paths import INSTALLED, PROJECT
 from spam_mlflow.data.messages import frame_digest
 from spam_mlflow.tracking.runs import retry_on_conflict
+from spam_mlflow.tracking.source_names import in_names
 
 if TYPE_CHECKING:
     from spam_mlflow.data.messages import Messages
@@ -107,7 +108,9 @@ def log_data(messages: "Messages", split: "Split") -> None:
     """
     mlflow.set_tags(data_tags(messages, split))
     # Counts are parameters: as a metric, each would get a chart of its own in the UI.
-    names = split.frame["part"] + "." + split.frame["source"] + "." + split.frame["label"]
+    sources = split.frame["source"]
+    written = sources.map({source: in_names(source) for source in sources.unique()})
+    names = split.frame["part"] + "." + written + "." + split.frame["label"]
     counts = {
         "read": len(messages.frame) + len(messages.rejected),
         "rejected": len(messages.rejected),

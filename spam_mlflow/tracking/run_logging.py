@@ -19,6 +19,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
 from spam_mlflow.error_messages import user_message
 from spam_mlflow.tracking.run_folder import REJECTED_FILE
 from spam_mlflow.tracking.runs import ERROR_TAG, TAG_LIMIT
+from spam_mlflow.tracking.source_names import metric_name
 
 if TYPE_CHECKING:
     from spam_mlflow.data.messages import Messages
@@ -127,7 +128,7 @@ def log_metrics_of(
     Args:
         client: Client of the tracking store.
         run_id: ID of the run.
-        metrics: Metrics by name.
+        metrics: Metrics by name; that of a source is written as `metric_name` does.
         step: Step of all metrics, such as the number of epochs so far.
         model_id: ID of the logged model that the metrics belong to, with which the UI shows them.
         dataset: The dataset that the model was scored on, one of the run's inputs.
@@ -135,7 +136,7 @@ def log_metrics_of(
     now = int(time.time() * 1000)
     data_name, digest = (dataset.name, dataset.digest) if dataset else (None, None)
     entries = [
-        Metric(name, value, now, step, model_id, data_name, digest, run_id)
+        Metric(metric_name(name), value, now, step, model_id, data_name, digest, run_id)
         for name, value in metrics.items()
     ]
     client.log_batch(run_id, entries)

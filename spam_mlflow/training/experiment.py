@@ -23,12 +23,13 @@ logger = logging.getLogger(__name__)
 _PROFILE_LINES = 60  # functions that are listed
 
 
-def load_messages(settings: DataSettings, folder: Path) -> Messages:
+def load_messages(settings: DataSettings, folder: Path, one_class: bool = False) -> Messages:
     """Return the messages that the settings name; all commands that read messages call this.
 
     Args:
         settings: The data source, and the sources within it that are used.
         folder: Folder for `rejected.csv`, which is written where rows are rejected.
+        one_class: Whether messages that are all ham or all spam are enough.
 
     Raises:
         UserError: Where the data cannot be read, or a class or source is missing.
@@ -44,6 +45,8 @@ def load_messages(settings: DataSettings, folder: Path) -> Messages:
             len(messages.rejected) + len(messages.frame),
             REJECTED_FILE,
         )
+    if not one_class:
+        messages.require_both_classes()
     return messages
 
 

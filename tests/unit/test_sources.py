@@ -9,8 +9,7 @@ import pytest
 from support.uci import local_files, zipped
 
 from spam_mlflow.config.paths import PROJECT
-from spam_mlflow.data.messages import Messages, validated, write_rejected
-from spam_mlflow.data.sources.csv_file import CsvSource
+from spam_mlflow.data.messages import validated
 from spam_mlflow.data.sources.sample import SampleSource
 from spam_mlflow.data.sources.tutorial import TutorialSource
 from spam_mlflow.data.sources.uci import YOUTUBE, UciSource
@@ -106,73 +105,7 @@ def test_the_sample_has_both_classes_in_every_source() -> None:
     assert frame["group"].ne("").all()
 
 
-# A CSV file of one's own
-
-
-def csv(path: Path, content: str | bytes, **settings: Any) -> Messages:
-    file = path / "messages.csv"
-    file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    columns = {"text_column": "text", "label_column": "label"}
-    labels: dict[str, Any] = {"ham_labels": ["ham"], "spam_labels": [1]}
-    return CsvSource(path=str(file), **(columns | labels | settings)).load()
-
-
-def test_rows_of_a_csv_file_are_kept_or_rejected_with_a_reason(tmp_path: Path) -> None:
-    content = (
-        'label,text\nham,"hello, you"\n1,win now\nham,\n,no label\nmaybe,who knows\nspam,it says\n'
-        "ham,Same text!\n1,same text\nham,one,field too many\n"
-    )
-    messages = csv(tmp_path, content)
-    assert messages.frame["text"].tolist() == ["hello, you", "win now"]
-    assert messages.frame["label"].tolist() == ["ham", "spam"]
-    reasons = messages.rejected["reason"].value_counts().to_dict()
-    assert reasons == {
-        "text is empty": 1,
-        "unknown label": 2,
-        "label is missing": 1,
-        "the same text occurs with both labels": 2,
-        "more fields than columns": 1,
-    }
-    write_rejected(messages, tmp_path / "rejected.csv")
-    assert len(pd.read_csv(tmp_path / "rejected.csv")) == len(messages.rejected)
-
-
-def test_kaggles_variant_is_rejoined_at_its_commas(tmp_path: Path) -> None:
-    content = "v1,v2,a,b\nham,one, two, three\nspam,caf\xe9 \xa3100,,\n".encode("latin-1")
-    columns = {"text_column": "v2", "label_column": "v1", "overflow_columns": ["a", "b"]}
-    messages = csv(tmp_path, content, encoding="latin-1", spam_labels=["spam"], **columns)
-    assert messages.frame["text"].tolist() == ["one, two, three", "caf\xe9 \xa3100"]
-
-
-def test_groups_and_sources_come_from_their_columns(tmp_path: Path) -> None:
-    content = "text,label,thread,where\nhi,ham,a,sms\nbuy,1,b,web\n"
-    messages = csv(tmp_path, content, group_column="thread", source_column="where")
-    assert messages.frame[["group", "source"]].to_numpy().tolist() == [["a", "sms"], ["b", "web"]]
-
-
-@pytest.mark.parametrize(
-    ("content", "settings", "message"),
-    [
-        ("body,label\nhi,ham\n", {}, r"data\.text_column='text' is not a column"),
-        ("text,label\nhi,ham\n", {}, "both classes"),
-        ("text,label\n", {}, "both classes"),
-        ("", {}, "cannot be read as CSV"),
-        (b"text,label\ncaf\xe9,ham\n", {}, r"cannot be read as CSV in utf-8-sig"),
-        ("text,label\nhi,ham\n", {"ham_labels": ["1"]}, r"spam_labels both hold 1"),
-        ("text,label\nhi,ham\n", {"encoding": "martian"}, "cannot be read as CSV in martian"),
-    ],
-)
-def test_unusable_csv_files_are_refused(
-    tmp_path: Path, content: str | bytes, settings: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(UserError, match=message):
-        csv(tmp_path, content, **settings)
-
-
-def test_a_missing_csv_file_is_named(tmp_path: Path) -> None:
-    source = CsvSource(str(tmp_path / "none.csv"), "text", "label", ("ham",), ("spam",))
-    with pytest.raises(UserError, match=r"none\.csv.*No such file"):
-        source.load()
+# Tables
 
 
 def test_missing_values_of_any_kind_are_rejected() -> None:
@@ -186,3 +119,24 @@ def test_missing_values_of_any_kind_are_rejected() -> None:
         "text is missing",
         "label is missing",
     ]
+
+
+def test_messages_of_one_class_are_read_and_refused_where_both_are_needed() -> None:
+    rows = pd.DataFrame({"text": ["hi", "ok", ""], "label": ["ham", "ham", "spam"]})
+    messages = validated(rows, name="table")
+    assert list(messages.frame["label"]) == ["ham", "ham"]
+    with pytest.raises(UserError, match=r"2 messages .* all ham; most rejected .* text is empty"):
+        messages.require_both_classes()
+    with pytest.raises(UserError, match="none of the 1 rows is usable"):
+        validated(rows.tail(1), name="table")
+
+
+# Versions know the data that they were trained on by its digest
+
+
+def test_the_samples_digest_stays() -> None:
+    assert SampleSource().load().digest.startswith("e8bbf3dde9f887f7")
+
+
+def test_ucis_digest_stays(uci_dir: Path) -> None:
+    assert UciSource(local_files(uci_dir)).load().digest.startswith("11772a2daec562e6")

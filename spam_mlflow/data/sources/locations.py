@@ -1,0 +1,90 @@
+"""The bytes of a file that a path names: on this machine or in an S3 store, compressed or not."""
+
+import bz2
+import gzip
+import lzma
+import re
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from spam_mlflow.config.schema import StorageSettings
+from spam_mlflow.data.sources import files
+from spam_mlflow.errors import UserError
+from spam_mlflow.storage import s3, s3_errors
+
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://(.*)", re.IGNORECASE | re.DOTALL)
+_COMPRESSED: Mapping[bytes, Callable[[bytes], bytes]] = {
+    b"\x1f\x8b": gzip.decompress,
+    b"BZh": bz2.decompress,
+    b"\xfd7zXZ\0": lzma.decompress,
+}
+_UNREADABLE = {
+    b"PK\x03\x04": "a zip archive or an Excel workbook: unpack it, or save the sheet as CSV",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook: save the sheet as CSV",
+    b"%PDF": "a PDF file: export its table as CSV",
+    b"SQLite format 3": "a database: export its table as CSV",
+    b"\x28\xb5\x2f\xfd": "compressed with zstd: unpack it",
+    b"<!DOCTYPE": "an HTML page: download the file itself",
+    b"<html": "an HTML page: download the file itself",
+}
+
+
+def read(path: str, data_dir: str | None, storage: StorageSettings | None) -> bytes:
+    """Return the content of a file, unpacked if it is compressed.
+
+    Args:
+        path: A path, "~" for the home folder included, or s3://bucket/key.
+        data_dir: Folder that a relative path starts at, None for the working directory.
+        storage: How to reach the S3 store.
+
+    Raises:
+        UserError: If the file cannot be read, or is of a kind that cannot be used.
+    """
+    address = _SCHEME.fullmatch(path)
+    if address is None:
+        content = _local(Path(data_dir or "").expanduser() / Path(path).expanduser())
+    elif address[1].lower() == "s3" and storage is not None:
+        content = _object(address[2], storage)
+    else:
+        raise UserError(
+            f"data.path={path!r}: {address[1]}:// addresses are not read; download the file and "
+            "give its path, or put it into an S3 store and give s3://bucket/key"
+        )
+    return _unpacked(content, path)
+
+
+def _local(path: Path) -> bytes:
+    if path.is_dir():
+        names = sorted(entry.name for entry in path.iterdir())[:5]
+        raise UserError(
+            f"data.path={str(path)!r} is a folder; name a file in it, such as {', '.join(names)}"
+        )
+    try:
+        return files.read_bytes(path)
+    except UserError as error:
+        raise UserError(f"data.path={str(path)!r}: {error}") from error
+
+
+def _object(address: str, storage: StorageSettings) -> bytes:
+    bucket, _, key = address.partition("/")
+    if not bucket or not key:
+        raise UserError(f"data.path='s3://{address}' must name an object: s3://bucket/key")
+    with s3_errors.explained(f"cannot read data.path=s3://{address}"):
+        content: bytes = s3.client(storage).get_object(Bucket=bucket, Key=key)["Body"].read()
+        return content
+
+
+def _unpacked(content: bytes, path: str) -> bytes:
+    for start, kind in _UNREADABLE.items():
+        if content.startswith(start):
+            raise UserError(f"data.path={path!r} is {kind}")
+    for start, unpack in _COMPRESSED.items():
+        if content.startswith(start):
+            try:
+                return unpack(content)
+            except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
+                raise UserError(
+                    f"data.path={path!r} is damaged and cannot be unpacked ({error}); copy it again"
+                ) from error
+    return content
