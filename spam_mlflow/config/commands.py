@@ -34,7 +34,7 @@ def command(name: str, overrides: Sequence[str] = ()) -> str:
         name: Such as "main".
         overrides: Such as "train.epochs=3".
     """
-    words = " ".join(map(_shell_word, [name, *overrides]))
+    words = " ".join(map(shell_word, [name, *overrides]))
     if INSTALLED:
         script = str(Path(sys.executable).with_name(PROGRAM))
         program = PROGRAM if shutil.which(PROGRAM) == script else shlex.quote(script)
@@ -43,8 +43,8 @@ def command(name: str, overrides: Sequence[str] = ()) -> str:
     return f"{folder}{python()} -m spam_mlflow {words}"
 
 
-def _shell_word(text: str) -> str:
-    """Return `text` quoted for the shell, legibly if it holds the quotes of Hydra."""
+def shell_word(text: str) -> str:
+    """Return a word quoted for the shell, legibly if it holds the quotes of Hydra."""
     legible = "'" in text and not set(text) & set('"$`\\!')
     return f'"{text}"' if legible else shlex.quote(text)
 

@@ -1,6 +1,6 @@
 """Labels of a file: what they mean, and what is said of those that mean nothing yet."""
 
-import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +90,7 @@ def test_other_labels_that_change_the_data_stop_the_job(counts: dict[str, int]) 
 def test_the_spellings_of_a_public_set_are_one_label() -> None:
     cells = pd.Series(["ham"] * 50 + ["spam", "Spam", "Smishing", "smishing"] * 5)
     with pytest.raises(
-        UserError, match=r"data\.ham_labels=\[ham\] data\.spam_labels=\[spam,Smishing\]$"
+        UserError, match=r"'data\.ham_labels=\[ham\]' 'data\.spam_labels=\[spam,Smishing\]'$"
     ):
         LabelMap(["ham"], ["spam"]).classes(cells, "LABEL")
     assert (LabelMap(["ham"], ["spam", "smishing"]).classes(cells, "LABEL") == "spam").sum() == 20
@@ -108,12 +108,12 @@ def test_the_spellings_of_a_public_set_are_one_label() -> None:
     ],
 )
 def test_the_overrides_in_the_message_map_the_labels(ham: str, spam: str) -> None:
-    """They are read as the command line reads them; unknown words are taken from the message."""
+    """They are read as the shell and the command line read them."""
     cells = pd.Series([ham, spam, ham])
     with pytest.raises(UserError) as error:
         LabelMap(["h"], ["s"]).classes(cells, "label")
-    overrides = re.findall(r"data\.\w+_labels=\[.*?\](?=\"? |\"?$)", str(error.value))
-    given = [text.removesuffix('"') for text in overrides]
+    words = shlex.split(str(error.value).partition(". Give ")[2].replace(", or the other", " "))
+    given = [word for word in words if word.startswith("data.")]
     cfg = compose("main", ["data=csv", "data.path=x", *given])
     source = instantiate(OmegaConf.to_container(cfg.data, resolve=True), "data")
     assert isinstance(source, CsvSource)

@@ -11,6 +11,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pandas as pd
 import pytest
 from support.own_files import load, source
@@ -174,7 +175,7 @@ def test_how_a_file_was_read_is_said_in_one_line(
     with caplog.at_level(logging.INFO):
         load(tmp_path, joined([*lines("\t"), "ham"]))
     assert caplog.messages == [
-        "messages.csv (utf-8, separated by tab, quoted): 601 lines became 600 rows, 1 were rejected"
+        "messages.csv (utf-8, separated by tab, quoted): 601 lines became 600 rows, 1 rejected"
     ]
 
 
@@ -278,6 +279,16 @@ def test_quoting_and_escapes_can_be_asked_for(tmp_path: Path) -> None:
     assert texts(doubled) == ["hi", '"win \\"x\\""']
 
 
+@pytest.mark.parametrize("odd", ["\r", "\0", "\f", "\x85", "\u2028", "\x1a"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_other_control_characters_end_no_line(
+    tmp_path: Path, odd: str, end: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    content = joined(["label,text", f"ham,be{odd}fore", f'spam,"af{odd}ter"', "ham,last"], end)
+    assert texts(load(tmp_path, content)) == [f"be{odd}fore", f"af{odd}ter", "last"]
+    assert "do not pair up" not in caplog.text
+
+
 def test_a_text_may_be_long(tmp_path: Path) -> None:
     long = "long, " * 50_000
     assert texts(load(tmp_path, f'label,text\nham,"{long}"\nspam,win\n')) == [long, "win"]
@@ -355,6 +366,7 @@ def test_json_lines_are_read(tmp_path: Path) -> None:
     }
     packed = gzip.compress(content.encode())
     assert len(load(tmp_path, packed, "messages.jsonl.gz", **labels).frame) == 2
+    assert len(load(tmp_path, content, "messages.json", **labels).frame) == 2
 
 
 def test_paths_start_at_home_or_in_the_data_folder(
@@ -397,6 +409,8 @@ def test_other_places_are_refused(path: str, message: str) -> None:
         (b"PK\x03\x04...", {}, "a zip archive or an Excel workbook"),
         (b"%PDF-1.7", {}, "a PDF file"),
         (b"<!DOCTYPE html>", {}, "an HTML page"),
+        (b'[{"text": "hi", "label": "ham"}]', {}, "a JSON array: write an object a line"),
+        (b'\n[\n{"text": "hi"}]', {}, "a JSON array: write an object a line"),
         (b"\x01\x02\x03\x04\x05\x06\x00" * 100, {}, "holds no text"),
     ],
     ids=count(),
@@ -406,3 +420,34 @@ def test_unusable_files_are_refused(
 ) -> None:
     with pytest.raises(UserError, match=message):
         load(tmp_path, content, **settings)
+
+
+# A second reader
+
+
+@pytest.mark.parametrize("separator", [",", "\t", ";", "|"])
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+def test_duckdb_keeps_the_same_rows(tmp_path: Path, separator: str, quoting: Any) -> None:
+    """Of a file with hard texts, and with lines of too many and too few fields."""
+    hard = ['say "hi"', "a, b; c|d\te", "two\nlines", "it's", "\\", '"', "größer 大 \u2028", " x "]
+    frame = pd.DataFrame(
+        [(label(n), f"{word(n)} {hard[n % len(hard)]} {word(n)}") for n in range(ROWS)],
+        columns=["label", "text"],
+    )
+    parts = frame.to_csv(index=False, sep=separator, quoting=quoting).split("\n")
+    one_line = next(i for i, part in enumerate(parts) if part.startswith(("ham", '"ham')))
+    parts[one_line:one_line] = [f"ham{separator}one{separator}more", "ham"]
+    messages = load(tmp_path, "\n".join(parts))
+    relation = duckdb.read_csv(
+        str(tmp_path / "messages.csv"),
+        delimiter=separator,
+        quotechar='"',
+        escapechar='"',
+        all_varchar=True,
+        header=True,
+        ignore_errors=True,
+        columns={"label": "VARCHAR", "text": "VARCHAR"},
+        auto_detect=False,
+    )
+    assert texts(messages) == [text for _, text in relation.fetchall()] == list(frame["text"])
+    assert reasons(messages) == {"more fields than columns": 1, "fewer fields than columns": 1}

@@ -100,7 +100,7 @@ class CsvSource:
         name = self._name.lower().removesuffix(".gz")
         if content.startswith(b"PAR1"):
             return tables.parquet(content, self._wanted, self._name)
-        if name.endswith((".jsonl", ".ndjson")):
+        if name.endswith((".jsonl", ".ndjson")) or content.lstrip().startswith(b"{"):
             return tables.json_lines(content, self.encoding, self._wanted, self._name)
         form = Separated(self.header, self.encoding, self.separator, self.quoting, self.escape)
         return form.read(content, self._wanted, self._name)
@@ -135,7 +135,7 @@ class CsvSource:
             table.form,
             f"{table.lines:,}",
             f"{kept:,}",
-            f", {rejected:,} were rejected" if rejected else "",
+            f", {rejected:,} rejected" if rejected else "",
             ", since some texts have several lines" if table.lines != kept + rejected else "",
         )
         if table.reread:

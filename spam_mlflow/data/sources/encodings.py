@@ -16,6 +16,7 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _SAMPLE = 100_000  # bytes that the detection reads
+_FEW_ZEROS = 0.05  # share of zero bytes that a text of single bytes may hold
 _ZEROS = 0.2  # share of zero bytes at even or odd positions from which a text is in UTF-16
 _BROKEN = 0.1  # share of the lines beyond ASCII that may be no UTF-8 in a file of UTF-8
 _LEGACY = [f"cp{number}" for number in range(1250, 1259)]
@@ -65,7 +66,7 @@ def detect(content: bytes, name: str) -> str:
     for mark, encoding in _MARKS:
         if content.startswith(mark):
             return encoding
-    if b"\0" in content:
+    if content[:_SAMPLE].count(0) > _FEW_ZEROS * len(content[:_SAMPLE]):
         return _wide(content[:_SAMPLE], name)
     lines = [line for line in content.splitlines() if not line.isascii()]
     broken = [line for line in lines if not _is_utf8(line)]

@@ -2,12 +2,13 @@
 
 import functools
 import math
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
-from spam_mlflow.config.commands import override
+from spam_mlflow.config.commands import override, shell_word
 from spam_mlflow.errors import UserError
 
 Label = bool | int | float | str
@@ -16,9 +17,9 @@ _MAX_UNMAPPED = 0.01  # share of the rows that may have labels which are not map
 _MAX_UNMAPPED_OF_RARER = 0.1  # the same, of the rows of the rarer class
 _LISTED = 10  # labels in an error message
 _HAM_WORDS = {"ham", "legit", "legitimate", "normal", "not spam", "non-spam", "nonspam", "safe"}
-_HAM_WORDS |= {"benign", "ok", "no", "false", "0", "0.0", "-1"}
+_HAM_WORDS |= {"benign", "ok", "no", "false", "0", "-1"}
 _SPAM_WORDS = {"spam", "smishing", "phishing", "scam", "fraud", "junk", "promo", "advertisement"}
-_SPAM_WORDS |= {"malicious", "yes", "true", "1", "1.0"}
+_SPAM_WORDS |= {"malicious", "yes", "true", "1"}
 """Labels of public data sets, for a proposal: none is mapped unless the user says so."""
 
 
@@ -101,25 +102,50 @@ class LabelMap:
             raise UserError(
                 f"data.label_column={column!r}: {unmapped.sum():,} of {counts.sum():,} rows have "
                 f"labels that are neither in data.ham_labels nor in data.spam_labels. The column "
-                f"holds {_listed(counts)}. {self._remedy(list(unmapped.index))}"
+                f"holds {_listed(counts)}. {self._remedy(list(counts.index), list(unmapped.index))}"
             )
 
-    def _remedy(self, unmapped: Sequence[str]) -> str:
-        """Return the overrides that map the labels, or say why there are none."""
+    def _remedy(self, found: Sequence[str], unmapped: Sequence[str]) -> str:
+        """Return the overrides that map the labels which a column holds."""
         if len(unmapped) > _LISTED:
             return "Is it the column with the labels?"
-        ham = _distinct([*self.ham, *(v for v in unmapped if _key(v) in _HAM_WORDS)])
-        spam = _distinct([*self.spam, *(v for v in unmapped if _key(v) in _SPAM_WORDS)])
-        rest = [v for v in unmapped if not {_key(v)} & (_HAM_WORDS | _SPAM_WORDS)]
-        given = override("data.ham_labels", ham), override("data.spam_labels", spam)
-        quoted = " ".join(f'"{text}"' if set(text) & set("' ") else text for text in given)
+        classes = self._classes
+        ham = [v for v in found if classes.get(_key(v), _proposed(v)) == "ham"]
+        spam = [v for v in found if classes.get(_key(v), _proposed(v)) == "spam"]
+        rest = [v for v in unmapped if v not in ham and v not in spam]
+        if len(rest) == 2 and not ham and not spam:
+            return f"Give {_overrides(rest[:1], rest[1:])}, or the other way round"
         if not rest:
-            return f"Give {quoted}"
-        names = override("data.ignored_labels", _distinct([*self.ignored, *rest]))
+            return f"Give {_overrides(ham, spam)}"
         return (
-            f"Give {quoted} with {', '.join(map(repr, rest))} added to one of them, or leave the "
-            f"rows out with {names}"
+            f"Give {_overrides(ham, spam)} with {', '.join(map(repr, rest))} added to one of them, "
+            f"or leave their rows out with {_override('ignored', [*self.ignored, *rest])}"
         )
+
+
+def _proposed(value: str) -> str | None:
+    """Return what a label that is not mapped probably means, None if that is not known."""
+    key = _key(value)
+    return "ham" if key in _HAM_WORDS else "spam" if key in _SPAM_WORDS else None
+
+
+def _overrides(ham: Sequence[Label], spam: Sequence[Label]) -> str:
+    return f"{_override('ham', ham)} {_override('spam', spam)}"
+
+
+def _override(name: str, values: Sequence[Label]) -> str:
+    """Return the override that lists labels, quoted for the shell."""
+    distinct = {_key(value): value for value in reversed(values)}
+    typed = [_typed(value) for value in reversed(distinct.values())]
+    return shell_word(override(f"data.{name}_labels", typed))
+
+
+def _typed(value: Label) -> Label:
+    """Return a label as the truth value or the whole number that it is written as."""
+    key = _key(value)
+    if key in ("true", "false"):
+        return key == "true"
+    return int(key) if re.fullmatch(r"-?\d+", key) else value
 
 
 def _key(value: Label) -> str:
@@ -130,14 +156,6 @@ def _key(value: Label) -> str:
     except ValueError:
         return text
     return f"{number:g}" if math.isfinite(number) else text
-
-
-def _distinct(values: Iterable[Label]) -> list[Label]:
-    """Return the values without those that are compared as equal to an earlier one."""
-    found: dict[str, Label] = {}
-    for value in values:
-        found.setdefault(_key(value), value)
-    return list(found.values())
 
 
 def _listed(counts: pd.Series) -> str:

@@ -28,6 +28,7 @@ _UNREADABLE = {
     b"<!DOCTYPE": "an HTML page: download the file itself",
     b"<html": "an HTML page: download the file itself",
 }
+_JSON_ARRAY = re.compile(rb"\s*\[\s*\{")
 
 
 def read(path: str, data_dir: str | None, storage: StorageSettings | None) -> bytes:
@@ -79,6 +80,10 @@ def _unpacked(content: bytes, path: str) -> bytes:
     for start, kind in _UNREADABLE.items():
         if content.startswith(start):
             raise UserError(f"data.path={path!r} is {kind}")
+    if _JSON_ARRAY.match(content):
+        raise UserError(
+            f"data.path={path!r} is a JSON array: write an object a line, as jq -c '.[]' does"
+        )
     for start, unpack in _COMPRESSED.items():
         if content.startswith(start):
             try:

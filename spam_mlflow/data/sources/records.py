@@ -167,7 +167,8 @@ def _reread(lines: Sequence[str], dialect: Dialect, layout: Layout, position: in
     following = next((line for line in lines[position + 1 : position + 20] if line.strip()), None)
     ends = following is None or layout.resembles(dialect.literal(following))
     problem = layout.problem(fields) or ("" if ends else _OPEN)
-    return Record(fields, position, 1, problem, reread=True)
+    marked = '"' in lines[position]  # else it holds a carriage return, at which csv stops as well
+    return Record(fields, position, 1, problem, reread=marked)
 
 
 @contextlib.contextmanager
