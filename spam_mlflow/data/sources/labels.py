@@ -10,6 +10,7 @@ import pandas as pd
 
 from spam_mlflow.config.commands import override, shell_word
 from spam_mlflow.errors import UserError
+from spam_mlflow.scorer.labels import LABELS
 
 Label = bool | int | float | str
 
@@ -86,23 +87,23 @@ class LabelMap:
         }
 
     def _require_mapped(self, counts: pd.Series, column: str) -> None:
-        classes = self._classes
+        """Raise UserError if more than a few of the rows have labels that are not mapped.
+
+        Args:
+            counts: Number of rows by label.
+            column: Name of the column.
+        """
         ignored = set(map(_key, self.ignored))
-        keys = {value: _key(value) for value in counts.index}
-        unmapped = counts[[k not in classes and k not in ignored for k in keys.values()]]
-        rows = {
-            name: int(counts[[classes.get(key) == name for key in keys.values()]].sum())
-            for name in ("ham", "spam")
-        }
-        few = min(
-            _MAX_UNMAPPED * counts.sum(),
-            _MAX_UNMAPPED_OF_RARER * min(rows.values()),
-        )
+        classes = pd.Series([self._classes.get(_key(v), "") for v in counts.index], counts.index)
+        unmapped = counts[[not c and _key(v) not in ignored for v, c in classes.items()]]
+        rarer = min(int(counts[classes == name].sum()) for name in LABELS)
+        few = min(_MAX_UNMAPPED * counts.sum(), _MAX_UNMAPPED_OF_RARER * rarer)
         if unmapped.sum() > few:
+            remedy = self._remedy(list(counts.index), list(unmapped.index))
             raise UserError(
                 f"data.label_column={column!r}: {unmapped.sum():,} of {counts.sum():,} rows have "
-                f"labels that are neither in data.ham_labels nor in data.spam_labels. The column "
-                f"holds {_listed(counts)}. {self._remedy(list(counts.index), list(unmapped.index))}"
+                "labels that are neither in data.ham_labels nor in data.spam_labels. The column "
+                f"holds {_listed(counts)}. {remedy}"
             )
 
     def _remedy(self, found: Sequence[str], unmapped: Sequence[str]) -> str:

@@ -43,6 +43,11 @@ class Wanted:
         """The names of all columns."""
         return [self.text, self.label, *(name for _, name in self.others)]
 
+    def layout(self, columns: Sequence[str]) -> Layout:
+        """Return by what the lines of a file with these columns are judged."""
+        text, label = columns.index(self.text), columns.index(self.label)
+        return Layout(len(columns), max(text, label) + 1, label, self.is_label)
+
     def require(self, columns: Sequence[str], name: str, remedy: str = "") -> None:
         """Raise UserError if a column is missing.
 
@@ -117,9 +122,7 @@ class Separated:
         """
         text, encoding = encodings.decode(content, self.encoding, name)
         lines = split_lines(text)
-        start = next((i for i, line in enumerate(lines) if line.strip()), len(lines))
-        excel = dialect.separator_line(lines[start:])
-        start += excel is not None
+        start, excel = _beginning(lines)
         if start == len(lines):
             raise UserError(f"data.path={name!r} cannot be read: it is empty")
         asked = dialect.separator(self.separator) or excel
@@ -127,17 +130,11 @@ class Separated:
         character = asked or dialect.find_separator(lines[start:], names, wanted.is_label)
         columns = self._columns(lines[start:], character, wanted)
         wanted.require(columns, name, self._remedy(lines[start], character, wanted))
-        layout = Layout(
-            len(columns),
-            1 + max(columns.index(wanted.text), columns.index(wanted.label)),
-            columns.index(wanted.label),
-            wanted.is_label,
-        )
+        layout = wanted.layout(columns)
         start += self.header
         found = dialect.find_quoting(lines, character, layout, self.quoting, self.escape, start)
-        kept = list(records(lines, found, layout, start))
         form = f"{encoding}, {dialect.described(found)}"
-        table = _table(kept, lines, columns, form)
+        table = _table(list(records(lines, found, layout, start)), lines, columns, form)
         return dataclasses.replace(table, separator=character)
 
     def _columns(self, lines: Sequence[str], character: str, wanted: Wanted) -> list[str]:
@@ -159,6 +156,13 @@ class Separated:
         longest = max(range(len(fields)), key=lambda i: (i + 1 != label, len(fields[i]))) + 1
         reason = "; its first line is no header" if self.header else "; name columns by number"
         return f"{reason}: data.header=false data.label_column={label} data.text_column={longest}"
+
+
+def _beginning(lines: Sequence[str]) -> tuple[int, str | None]:
+    """Return the position of the first line with content, and the separator that Excel's names."""
+    start = next((i for i, line in enumerate(lines) if line.strip()), len(lines))
+    excel = dialect.separator_line(lines[start : start + 1])
+    return start + (excel is not None), excel
 
 
 def _named(fields: Sequence[str], wanted: Sequence[str]) -> list[str]:
