@@ -146,7 +146,7 @@ def _well_formed(
             count = start + reader.line_num - position
             if count > 1 and _swallows(lines[position : position + count], dialect, layout):
                 return
-            blank = len(fields) < 2 and not "".join(fields).strip()
+            blank = count == 1 and not lines[position].strip()
             yield Record([] if blank else fields, position, count, layout.problem(fields))
             position += count
 
