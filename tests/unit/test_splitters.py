@@ -1,15 +1,19 @@
 import dataclasses
 import itertools
+import random
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from support.uci import local_files
 
 from spam_mlflow.config.instantiate import settings
+from spam_mlflow.data import near_duplicates
 from spam_mlflow.data.messages import Messages
-from spam_mlflow.data.near_duplicates import near_duplicates
+from spam_mlflow.data.shingles import ShingleSets
 from spam_mlflow.data.sources.sample import SampleSource
 from spam_mlflow.data.sources.tutorial import TutorialSource
 from spam_mlflow.data.sources.uci import UciSource
@@ -40,11 +44,6 @@ def uci_split(uci_messages: Messages) -> Split:
 def shingles(key: str) -> set[str]:
     padded = key.ljust(5)
     return {padded[i : i + 5] for i in range(len(padded) - 4)}
-
-
-def similarity(left: str, right: str) -> float:
-    a, b = shingles(left), shingles(right)
-    return len(a & b) / len(a | b)
 
 
 def require_leak_free(split: Split) -> None:
@@ -92,17 +91,72 @@ def test_no_near_duplicate_crosses_parts(uci_split: Split) -> None:
         assert max(len(key & other) / len(key | other) for other in others) < 0.6
 
 
-def test_near_duplicates_are_exactly_the_similar_pairs() -> None:
-    texts = SampleSource().load().frame["text"].iloc[::8]
-    keys = list(dict.fromkeys(duplicate_key(text) for text in texts))
-    expected = {
-        (i, j)
-        for (i, left), (j, right) in itertools.combinations(enumerate(keys), 2)
-        if similarity(left, right) >= 0.6
-    }
-    found = set(zip(*(side.tolist() for side in near_duplicates(keys, 0.6)), strict=True))
-    assert found == expected
-    assert expected
+def components(keys: Sequence[str], given: Sequence[str], jaccard: float) -> list[int]:
+    """Group texts by looking at every pair, without the code under test."""
+    sets, group = [shingles(key) for key in keys], list(range(len(keys)))
+    for i, j in itertools.combinations(range(len(keys)), 2):
+        both = len(sets[i] & sets[j])
+        similar = both >= jaccard * (len(sets[i]) + len(sets[j]) - both)
+        if group[i] != group[j] and (similar or (given[i] and given[i] == given[j])):
+            group = [group[i] if number == group[j] else number for number in group]
+    return [int(number) for number in pd.factorize(np.array(group))[0]]
+
+
+def campaigns(rng: random.Random) -> list[str]:
+    """Return distinct texts: variations of a few, which share words with each other."""
+    letters = rng.choice(("abc", "abcdeé😀ñ", "\U0010ffff\ud800xyz"))
+    words = ["".join(rng.choices(letters, k=rng.randint(1, 6))) for _ in range(40)]
+    texts = []
+    for _ in range(8):
+        template = rng.choices(words, k=rng.randint(1, 14))
+        for _ in range(rng.randint(1, 20)):
+            changed = (rng.choice(words) if rng.random() < 0.15 else word for word in template)
+            texts.append(" ".join(changed))
+    rng.shuffle(texts)
+    return list(dict.fromkeys(texts))
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize(("large", "at_once", "rounds"), [(300, 10**7, 24), (3, 50, 1), (4, 9, 0)])
+def test_groups_are_exactly_the_components_of_similar_texts(
+    monkeypatch: pytest.MonkeyPatch, seed: int, large: int, at_once: int, rounds: int
+) -> None:
+    monkeypatch.setattr(near_duplicates, "_LARGE", large)
+    monkeypatch.setattr(near_duplicates, "_PRODUCTS_AT_ONCE", at_once)
+    monkeypatch.setattr(near_duplicates, "_ROUNDS", rounds)
+    rng = random.Random(seed)
+    keys, jaccard = campaigns(rng), rng.choice((0.3, 0.5, 0.6, 0.8, 1.0))
+    given = [rng.choice("gh") if rng.random() < 0.03 else "" for _ in keys]
+    found = near_duplicates.groups(keys, pd.Series(given), jaccard)
+    assert found.tolist() == components(keys, given, jaccard)
+
+
+def test_most_pairs_of_a_campaign_are_never_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared, similar = [0], ShingleSets.similar
+
+    def counted(
+        sets: ShingleSets, left: np.ndarray, right: np.ndarray, jaccard: float
+    ) -> np.ndarray:
+        compared[0] += len(left)
+        return similar(sets, left, right, jaccard)
+
+    monkeypatch.setattr(ShingleSets, "similar", counted)
+    rng = random.Random(0)
+    names = ["".join(rng.choices("abcdefgh", k=8)) for _ in range(2000)]
+    texts = [f"dear {name} you have won our prize draw, claim it at our page" for name in names]
+    frame = pd.DataFrame({"text": texts, "group": ""})
+    assert near_duplicates.deduplicated(frame, 0.6)["group"].nunique() == 1
+    assert compared[0] < 20 * len(texts)
+
+
+def test_the_split_of_uci_is_that_which_earlier_versions_were_trained_on(uci_split: Split) -> None:
+    digest = "3c2a6f71b9f8312d3c62356f69dc6f0bc831a9836cc6b4b3f22d9c9196d87459"
+    assert uci_split.digest == digest
+
+
+def test_the_split_of_the_sample_is_that_which_earlier_versions_were_trained_on() -> None:
+    digest = "d61a54d3b1aa63cb4b76430cc85e761129c14af85298f786ca0b31ae18c766fd"
+    assert SPLITTER.split(SampleSource().load()).digest == digest
 
 
 def test_parts_keep_the_shares_of_labels_and_sources(uci_split: Split) -> None:
