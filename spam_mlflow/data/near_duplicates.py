@@ -19,7 +19,7 @@ from spam_mlflow.scorer.normalization import duplicate_key
 _ROUNDS = 24  # of comparing the neighbors by MinHash, at most
 _FEW = 1000  # texts, of which one may be joined in the last round
 _LARGE = 300  # texts of a component whose pairs of its own are not even enumerated
-_STEP = 1.1  # by which the sizes of the sets searched for at once differ
+_STEP = 1.06  # by which the sizes of the sets searched for at once differ
 _MORE = 0.06  # of a set: by how much its prefix is longer than it must be
 _PRODUCTS_AT_ONCE = 20_000_000  # limits memory while candidates are enumerated
 
