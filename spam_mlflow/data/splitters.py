@@ -6,9 +6,10 @@ Duplicates (by `duplicate_key`) are dropped, near-duplicates (by Jaccard similar
 
 import dataclasses
 import functools
+import logging
 import warnings
-from collections.abc import Iterator
-from typing import Annotated, Protocol
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Literal, Protocol
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from spam_mlflow.config.schema import CONFIG, PositiveCount, Seed
+from spam_mlflow.data import group_balance
 from spam_mlflow.data.messages import Messages, row_digest
 from spam_mlflow.data.near_duplicates import deduplicated
 from spam_mlflow.errors import UserError
@@ -27,6 +29,14 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 """Fraction of the groups or rows that a part gets."""
 Similarity = Annotated[float, Field(gt=0, le=1)]
 """Jaccard similarity from which two texts share a group."""
+
+LargeGroups = Literal["train", "fail"]
+
+logger = logging.getLogger(__name__)
+
+_TOLERANCE = 0.05
+"""How far the share that a part has of the messages, or of a class, may be off at random."""
+_MANY = 10  # messages from which a group counts as a campaign, or groups as a stratum
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,12 +90,15 @@ class GroupedSplitter:
         validation: Fraction of the groups that become the validation part, between 0 and 1.
         jaccard: Similarity from which two texts share a group, above 0 to 1.
         seed: Seed of the shuffle.
+        large_groups: What to do where a group is so large that the parts cannot have their
+            fractions: train with a warning, or fail.
     """
 
     test: Fraction
     validation: Fraction
     jaccard: Similarity
     seed: Seed
+    large_groups: LargeGroups = "train"
 
     def __post_init__(self) -> None:
         """Check that something is left to train on.
@@ -108,14 +121,13 @@ class GroupedSplitter:
         Raises:
             UserError: Where there are too few messages for three parts with both classes.
         """
+        _log_start(messages)
         frame = deduplicated(messages.frame, self.jaccard)
-        strata = _strata(frame)
-        remaining, test = _split_groups(strata, self.test, self.seed)
-        _, validation = _split_groups(remaining, self.validation / (1 - self.test), self.seed)
-        part = pd.Series("train", index=strata.index)
-        part[validation.index], part[test.index] = "validation", "test"
-        frame = frame.assign(part=frame["group"].map(part))
+        shares = {"test": self.test, "validation": self.validation}
+        shares["train"] = 1 - self.test - self.validation
+        frame = frame.assign(part=_assigned(frame, shares, self.seed))
         _require_both_classes(frame)
+        _report_large_groups(frame, shares, self.large_groups)
         duplicates = len(messages.frame) - len(frame)
         return Split(frame, name="grouped", leaky=False, duplicates=duplicates)
 
@@ -148,6 +160,7 @@ class CrossSourceSplitter:
             UserError: Where there is no such source, or no other one, and where there are too few
                 messages for three parts with both classes.
         """
+        _log_start(messages)
         existing = sorted(messages.frame["source"].unique())
         if self.held_out not in existing or len(existing) < 2:
             raise UserError(
@@ -158,11 +171,9 @@ class CrossSourceSplitter:
         test = frame["source"] == self.held_out
         frame = frame[test | ~frame["group"].isin(frame.loc[test, "group"])].reset_index(drop=True)
         test = frame["source"] == self.held_out
-        _, validation = _split_groups(_strata(frame[~test]), self.validation, self.seed)
-        part = pd.Series("train", index=frame.index)
-        part[frame["group"].isin(validation.index)] = "validation"
-        part[test] = "test"
-        frame = frame.assign(part=part)
+        shares = {"validation": self.validation, "train": 1 - self.validation}
+        assigned = _assigned(frame[~test], shares, self.seed)
+        frame = frame.assign(part=assigned.reindex(frame.index, fill_value="test"))
         _require_both_classes(frame)
         duplicates = len(messages.frame) - len(frame)
         return Split(frame, name="cross_source", leaky=False, duplicates=duplicates)
@@ -283,6 +294,68 @@ def assign_folds(frame: pd.DataFrame, folds: int, seed: int) -> np.ndarray:
     return frame["group"].map(fold).to_numpy()
 
 
+def _log_start(messages: Messages) -> None:
+    """Say what is next, since grouping takes half a minute for 300,000 messages."""
+    logger.info("Splitting %s messages: near-duplicates stay together", f"{len(messages.frame):,}")
+
+
+def _assigned(frame: pd.DataFrame, shares: Mapping[str, float], seed: int) -> pd.Series:
+    """Return the part of each row: of groups at random, and by size where that is far off."""
+    try:
+        part = _assigned_at_random(frame, shares, seed)
+    except UserError:
+        if frame["label"].nunique() < len(LABELS) or len(frame) < len(shares) * len(LABELS):
+            raise
+        return group_balance.assigned_by_size(frame, shares, seed)
+    off = group_balance.drift(frame, part, shares)
+    if off <= _TOLERANCE:
+        return part
+    by_size = group_balance.assigned_by_size(frame, shares, seed)
+    better = group_balance.drift(frame, by_size, shares)
+    if better >= off:
+        return part
+    logger.info(
+        "Groups of near-duplicates were assigned by size: at random, the parts' shares would be "
+        "off by up to %.0f instead of %.0f points",
+        100 * off,
+        100 * better,
+    )
+    return by_size
+
+
+def _assigned_at_random(frame: pd.DataFrame, shares: Mapping[str, float], seed: int) -> pd.Series:
+    remaining = _strata(frame)
+    part = pd.Series("train", index=remaining.index)
+    left = 1.0
+    for name, share in shares.items():
+        if name != "train":
+            remaining, chosen = _split_groups(remaining, share / left, seed)
+            part[chosen.index] = name
+            left -= share
+    return frame["group"].map(part)
+
+
+def _report_large_groups(
+    frame: pd.DataFrame, shares: Mapping[str, float], large_groups: LargeGroups
+) -> None:
+    """Warn of groups that are too large for parts of these shares, or raise a UserError."""
+    found = group_balance.large_groups(frame, min(shares.values()), _MANY)
+    off = group_balance.drift(frame, frame["part"], shares)
+    if not found:
+        return
+    parts = group_balance.described(frame, PARTS)
+    if large_groups == "fail" and off > _TOLERANCE:
+        raise UserError(
+            f"split.large_groups='fail': {'; '.join(found)}, and the parts would be: {parts}; "
+            "split.large_groups=train trains nevertheless, or add other messages"
+        )
+    logger.warning(
+        "Few campaigns: %s, and the parts are: %s. Metrics of so few may not hold for others.",
+        "; ".join(found),
+        parts,
+    )
+
+
 def _strata(frame: pd.DataFrame) -> pd.Series:
     """Return the stratum of each group: label and source of its first row.
 
@@ -290,7 +363,7 @@ def _strata(frame: pd.DataFrame) -> pd.Series:
     """
     first = frame.groupby("group")[["label", "source"]].first()
     strata = first["label"] + "/" + first["source"]
-    rare = strata.map(strata.value_counts()) < 10
+    rare = strata.map(strata.value_counts()) < _MANY
     return strata.where(~rare, first["label"])
 
 
@@ -318,5 +391,11 @@ def _require_both_classes(frame: pd.DataFrame) -> None:
         if missing:
             raise UserError(
                 f"too few messages to split: the {part} part has no {' and no '.join(missing)}; "
-                "add data or change split.test and split.validation"
+                f"the data has {_group_counts(frame)} groups of near-duplicates, which stay "
+                "together; add data or change split.test and split.validation"
             )
+
+
+def _group_counts(frame: pd.DataFrame) -> str:
+    counts = frame.groupby("label")["group"].nunique().reindex(LABELS, fill_value=0)
+    return " and ".join(f"{count} {label}" for label, count in counts.items())

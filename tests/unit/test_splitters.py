@@ -11,7 +11,7 @@ import pytest
 from support.uci import local_files
 
 from spam_mlflow.config.instantiate import settings
-from spam_mlflow.data import near_duplicates
+from spam_mlflow.data import csv_cells, near_duplicates
 from spam_mlflow.data.messages import Messages
 from spam_mlflow.data.shingles import ShingleSets
 from spam_mlflow.data.sources.sample import SampleSource
@@ -26,9 +26,12 @@ from spam_mlflow.data.splitters import (
     TutorialSplitter,
 )
 from spam_mlflow.errors import UserError
+from spam_mlflow.evaluation import artifacts
 from spam_mlflow.scorer.normalization import duplicate_key
 
 SPLITTER = GroupedSplitter(test=0.2, validation=0.15, jaccard=0.6, seed=0)
+
+WORDS = ["".join(letters) for letters in itertools.product("bdklmr", "aeiou", "nst", "aeiou")]
 
 
 @pytest.fixture(scope="module")
@@ -205,6 +208,61 @@ def test_fractions_that_leave_a_part_empty_are_refused(
     values = {"test": test, "validation": validation, "jaccard": 0.6, "seed": 0}
     with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
         settings(GroupedSplitter, values, "split.")
+
+
+def with_campaigns(*sizes: int) -> Messages:
+    """Ham without near-duplicates, and spam that is nothing but campaigns of these sizes."""
+    rng = random.Random(0)
+    rows = [(" ".join(rng.choices(WORDS, k=12)), "ham") for _ in range(400)]
+    for size in sizes:
+        template = " ".join(rng.choices(WORDS, k=12))
+        rows += [(f"{template} {''.join(rng.choices('wxyz', k=12))}", "spam") for _ in range(size)]
+    frame = pd.DataFrame(rows, columns=["text", "label"]).assign(source="csv", group="")
+    return Messages(frame, name="csv")
+
+
+def test_spam_of_three_campaigns_is_in_every_part_with_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    split = SPLITTER.split(with_campaigns(300, 60, 40))
+    require_leak_free(split)
+    spam = split.frame[split.frame["label"] == "spam"]["part"].value_counts()
+    assert spam.to_dict() == {"train": 300, "test": 60, "validation": 40}
+    assert "one group of near-duplicates has 300 of the 400 different spam" in caplog.text
+
+
+def test_a_large_table_of_the_split_is_compressed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    split = SPLITTER.split(SampleSource().load())
+    artifacts.write_split(split, tmp_path)
+    monkeypatch.setattr(artifacts, "_LARGE", len(split.frame))
+    artifacts.write_split(split, tmp_path)
+    plain, small = tmp_path / "split.csv", tmp_path / "split.csv.gz"
+    assert small.stat().st_size < plain.stat().st_size / 3
+    left, right = (csv_cells.read(file, safe=False, dtype=str) for file in (plain, small))
+    pd.testing.assert_frame_equal(left, right)
+
+
+def test_large_groups_can_be_refused() -> None:
+    strict = dataclasses.replace(SPLITTER, large_groups="fail")
+    with pytest.raises(UserError, match=r"split\.large_groups='fail': one group .* 300 of the 400"):
+        strict.split(with_campaigns(300, 60, 40))
+    assert strict.split(SampleSource().load()).name == "grouped"
+
+
+def test_the_shares_of_parts_are_kept_where_groups_differ_in_size() -> None:
+    split = SPLITTER.split(with_campaigns(*(2**power for power in range(9)), 150, 90, 30))
+    require_leak_free(split)
+    for label in ("ham", "spam"):
+        part = split.frame.loc[split.frame["label"] == label, "part"]
+        shares = part.value_counts(normalize=True)[list(PARTS)]
+        assert shares.to_numpy() == pytest.approx([0.65, 0.15, 0.2], abs=0.05)
+
+
+def test_fewer_campaigns_than_parts_are_refused_with_their_number() -> None:
+    with pytest.raises(UserError, match=r"no spam; the data has .* ham and 2 spam groups of near-"):
+        SPLITTER.split(with_campaigns(300, 60))
 
 
 def test_a_source_held_out_is_the_test_part_and_shares_nothing_with_the_rest() -> None:
