@@ -6,9 +6,11 @@ show it as text. See OWASP, "CSV Injection".
 """
 
 import csv
+import gzip
 import re
+import zlib
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pandas as pd
 
@@ -21,7 +23,7 @@ _ESCAPED = re.compile(rf"'+[{_STARTS}]")
 
 
 def write(table: pd.DataFrame, file: Path, safe: bool) -> None:
-    """Write a table as CSV, without its index.
+    """Write a table as CSV, without its index; compressed where the file is called .gz.
 
     Args:
         table: The table.
@@ -33,7 +35,8 @@ def write(table: pd.DataFrame, file: Path, safe: bool) -> None:
     """
     cells = table.map(_escaped) if safe else table
     # All text is quoted, since pandas leaves a carriage return bare, where readers end the row.
-    cells.to_csv(file, index=False, quoting=csv.QUOTE_NONNUMERIC)
+    compression: Any = {"method": "gzip", "mtime": 0} if file.suffix == ".gz" else None
+    cells.to_csv(file, index=False, quoting=csv.QUOTE_NONNUMERIC, compression=compression)
 
 
 def read(
@@ -50,7 +53,10 @@ def read(
         OSError: If the file cannot be read.
         ValueError: If it is no CSV file.
     """
-    table = pd.read_csv(file, dtype=dtype, keep_default_na=False)
+    try:
+        table = pd.read_csv(file, dtype=dtype, keep_default_na=False)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{file} is a damaged archive") from error
     return table.map(_unescaped) if safe else table
 
 

@@ -17,10 +17,13 @@ from spam_mlflow.scorer.normalization import duplicate_key
 from spam_mlflow.tracking.run_folder import (
     CONFIG_FILE,
     ERRORS_FILE,
+    LARGE_SPLIT_FILE,
     PLOTS_FOLDER,
     PREDICTIONS_FILE,
     SPLIT_FILE,
 )
+
+_LARGE = 20_000  # rows from which a table is compressed
 
 
 def write_config(cfg: DictConfig, folder: Path) -> Path:
@@ -37,14 +40,15 @@ def split_table(split: Split) -> pd.DataFrame:
 
 
 def write_split(split: Split, folder: Path, safe: bool = False) -> None:
-    """Write `split_table` as `split.csv` into `folder`.
+    """Write `split_table` as `split.csv` into `folder`, or as `split.csv.gz` where it is large.
 
     Args:
         split: The split.
         folder: The run's folder.
         safe: As for `csv_cells.write`.
     """
-    csv_cells.write(split_table(split), folder / SPLIT_FILE, safe)
+    name = SPLIT_FILE if len(split.frame) < _LARGE else LARGE_SPLIT_FILE
+    csv_cells.write(split_table(split), folder / name, safe)
 
 
 def write_errors(misclassified: pd.DataFrame, folder: Path) -> None:

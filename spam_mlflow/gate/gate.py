@@ -56,7 +56,7 @@ def run(
         checks = [
             *provenance.provenance_checks(candidate, holdout, settings),
             *recomputed.file_checks(candidate, model, holdout, settings),
-            *recomputed.split_checks(candidate, model, holdout, folder / "split"),
+            *recomputed.split_checks(candidate, model, holdout),
             *provenance.data_checks(holdout, settings),
         ]
         untrusted = [c.name for c in failed_checks(checks) if c.name in recomputed.UNTRUSTED]

@@ -7,20 +7,18 @@ rows of the split cannot, unless all of them are made up together.
 from collections.abc import Iterator
 from pathlib import Path
 
-import mlflow
 import pandas as pd
 from mlflow import MlflowClient
 
 from spam_mlflow.config.schema import GateSettings
-from spam_mlflow.data import csv_cells
 from spam_mlflow.data.messages import row_digest
 from spam_mlflow.evaluation import artifacts
 from spam_mlflow.gate.check import Check, Holdout, check
-from spam_mlflow.registry import loading, model_files
+from spam_mlflow.registry import loading, model_files, training_messages
 from spam_mlflow.registry.model_files import DIGEST_TAG, UNDIGESTED
 from spam_mlflow.registry.model_logging import SHARED_NAME
 from spam_mlflow.registry.versions import Version
-from spam_mlflow.tracking import lineage, run_folder
+from spam_mlflow.tracking import lineage
 from spam_mlflow.tracking.run_folder import SPLIT_FILE
 
 FILES, PACKAGE, CODE = "provenance: files", "provenance: package", "provenance: code"
@@ -125,21 +123,18 @@ def _compared(model: Path, folder: str) -> dict[str, bytes]:
     return {**code, **{file.name: file.read_bytes() for file in model.glob("*.py")}}
 
 
-def split_checks(
-    candidate: Version, model: Path, holdout: Holdout, folder: Path
-) -> Iterator[Check]:
+def split_checks(candidate: Version, model: Path, holdout: Holdout) -> Iterator[Check]:
     """Check the rows that a version was trained and tested on, as its run's `split.csv` has them.
 
     Args:
         candidate: The version to check.
         model: Folder with its files.
         holdout: The messages that it is scored on, and what they were split from.
-        folder: Folder to download the table to, which is created if it is missing.
 
     Yields:
         The results for the rows, and for the parts that they are in.
     """
-    table = _split_of_run(candidate, folder)
+    table = _split_of_run(candidate)
     expected = artifacts.split_table(holdout.split)
     for subject, columns, why in (
         ("rows", ("label", "source", "key"), "its run read the messages that the holdout is of"),
@@ -156,20 +151,14 @@ def split_checks(
         yield check(name, found == bound, found[:12], bound[:12], why, how)
 
 
-def _split_of_run(candidate: Version, folder: Path) -> pd.DataFrame | None:
+def _split_of_run(candidate: Version) -> pd.DataFrame | None:
     """Return the table in the artifacts of the version's run; None if it is missing or damaged."""
     run_id = candidate.run_id
     if run_id is None:
         return None
-    if SPLIT_FILE not in {file.path for file in MlflowClient().list_artifacts(run_id)}:
-        return None
-    folder.mkdir(exist_ok=True)
-    file = mlflow.artifacts.download_artifacts(
-        run_id=run_id, artifact_path=SPLIT_FILE, dst_path=str(folder)
-    )
     try:
-        safe = run_folder.has_safe_csv(MlflowClient().get_run(run_id))
-        table = csv_cells.read(file, safe, dtype=str)
+        table = training_messages.split_table(MlflowClient(), run_id)
     except ValueError:
         return None  # the check fails
-    return table if {"part", "label", "source", "key"} <= set(table) else None
+    known = table is not None and {"part", "label", "source", "key"} <= set(table)
+    return table if known else None

@@ -11,7 +11,7 @@ from spam_mlflow.data import csv_cells
 from spam_mlflow.registry import model_logging
 from spam_mlflow.scorer.normalization import duplicate_key
 from spam_mlflow.tracking import run_folder
-from spam_mlflow.tracking.run_folder import SPLIT_FILE
+from spam_mlflow.tracking.run_folder import LARGE_SPLIT_FILE, SPLIT_FILE
 
 _PARTS = ("train", "validation")  # fitted, or used to choose epochs, calibration and thresholds
 
@@ -30,15 +30,37 @@ def keys(client: MlflowClient, model_id: str) -> frozenset[str] | None:
     if model is None or model.source_run_id is None:
         return None
     try:
-        with tempfile.TemporaryDirectory() as scratch:
-            file = mlflow.artifacts.download_artifacts(
-                run_id=model.source_run_id, artifact_path=SPLIT_FILE, dst_path=scratch
-            )
-            safe = run_folder.has_safe_csv(client.get_run(model.source_run_id))
-            table = csv_cells.read(file, safe, dtype=str)
+        table = split_table(client, model.source_run_id)
+        if table is None:
+            return None
         return frozenset(table.loc[table["part"].isin(_PARTS), "key"])
     except (MlflowException, OSError, KeyError, ValueError):
         return None
+
+
+def split_table(client: MlflowClient, run_id: str) -> pd.DataFrame | None:
+    """Return the table that `artifacts.write_split` wrote for a run, as text.
+
+    Args:
+        client: Client of the tracking store.
+        run_id: ID of the run.
+
+    Returns:
+        The table; None if the run has none.
+
+    Raises:
+        ValueError: If it is damaged.
+    """
+    logged = {file.path for file in client.list_artifacts(run_id)}
+    for name in (SPLIT_FILE, LARGE_SPLIT_FILE):
+        if name in logged:
+            with tempfile.TemporaryDirectory() as scratch:
+                file = mlflow.artifacts.download_artifacts(
+                    run_id=run_id, artifact_path=name, dst_path=scratch
+                )
+                safe = run_folder.has_safe_csv(client.get_run(run_id))
+                return csv_cells.read(file, safe, dtype=str)
+    return None
 
 
 def is_among(texts: pd.Series, known: frozenset[str]) -> pd.Series:

@@ -19,6 +19,7 @@ PREDICTIONS_FILE = "predictions.csv"
 PROFILE_FILE = "profile.txt"
 REJECTED_FILE = "rejected.csv"
 SPLIT_FILE = "split.csv"
+LARGE_SPLIT_FILE = "split.csv.gz"  # instead, where it is large
 
 _SPACE_MB = 100
 

@@ -1,5 +1,6 @@
 """What the gate finds of a version that is not what its tags say, with a real store."""
 
+import gzip
 import json
 import pickle
 import shutil
@@ -69,7 +70,7 @@ def provenance_verdicts(project: Project, version: str, holdout: Holdout) -> dic
         checks = [
             *provenance.provenance_checks(candidate, holdout, settings),
             *recomputed.file_checks(candidate, model, holdout, settings),
-            *recomputed.split_checks(candidate, model, holdout, folder / "split"),
+            *recomputed.split_checks(candidate, model, holdout),
         ]
     return {check.name.removeprefix("provenance: "): check.verdict for check in checks}
 
@@ -211,8 +212,12 @@ def test_versions_registered_by_hand_have_the_provenance_of_their_run(
 def other_split(table: str) -> str:
     lines = table.splitlines()
     first_test = next(number for number, line in enumerate(lines) if line.startswith('"test",'))
-    lines[first_test] = lines[first_test].replace('"test",', '"train",', 1)
+    lines[first_test] = lines[first_test].replace('"test"', '"train"', 1)
     return "\n".join(lines) + "\n"
+
+
+def compressed(table: str) -> bytes:
+    return gzip.compress(table.encode())
 
 
 @pytest.mark.parametrize(
@@ -225,22 +230,37 @@ def other_split(table: str) -> str:
         ),
         (lambda table: "no table", {"split.csv, rows", "split.csv, parts"}),
         (lambda table: None, {"split.csv, rows", "split.csv, parts"}),
+        (compressed, set()),
+        (lambda table: compressed(other_split(table)), {"split.csv, parts"}),
+        (lambda table: compressed(table)[:-9], {"split.csv, rows", "split.csv, parts"}),
     ],
-    ids=["a test message was trained on", "a row is missing", "damaged", "missing"],
+    ids=[
+        "a test message was trained on",
+        "a row is missing",
+        "damaged",
+        "missing",
+        "compressed as it was",
+        "compressed with a test message trained on",
+        "cut off while compressed",
+    ],
 )
 def test_tags_that_the_runs_rows_do_not_bear_out_are_found(
     trained_project: Project,
     trained: Trained,
     copied: Path,
     holdout: Holdout,
-    change: Callable[[str], str | None],
+    change: Callable[[str], str | bytes | None],
     failing: set[str],
+    tmp_path: Path,
 ) -> None:
     client = trained_project.client
     experiment = client.create_experiment("other", str(trained_project.folder / "artifacts"))
     run_id = client.create_run(experiment, tags=dict(trained.run.data.tags)).info.run_id
     table = change((trained.artifacts / "split.csv").read_text())
-    if table is not None:
+    if isinstance(table, bytes):
+        (tmp_path / "split.csv.gz").write_bytes(table)
+        client.log_artifact(run_id, str(tmp_path / "split.csv.gz"))
+    elif table is not None:
         client.log_text(run_id, table, "split.csv")
     version = register(trained_project, copied, run_id)
     assert failed(provenance_verdicts(trained_project, version, holdout)) == failing

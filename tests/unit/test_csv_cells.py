@@ -12,11 +12,15 @@ OTHERS = ["", "hi", "'tis", " =x", "a=b", "''", "'", "05", "null", 'say "=1"', "
 
 
 @pytest.mark.parametrize("safe", [True, False])
-def test_every_text_is_read_as_it_was(safe: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["x.csv", "x.csv.gz"])
+def test_every_text_is_read_as_it_was(safe: bool, name: str, tmp_path: Path) -> None:
     texts = [*FORMULAS, *OTHERS, *(f"'{text}" for text in FORMULAS + OTHERS)]
     table = pd.DataFrame({"text": texts, "score": [-0.5] * len(texts)})
-    csv_cells.write(table, tmp_path / "x.csv", safe)
-    pd.testing.assert_frame_equal(csv_cells.read(tmp_path / "x.csv", safe), table)
+    csv_cells.write(table, tmp_path / name, safe)
+    pd.testing.assert_frame_equal(csv_cells.read(tmp_path / name, safe), table)
+    written = (tmp_path / name).read_bytes()
+    csv_cells.write(table, tmp_path / name, safe)
+    assert (tmp_path / name).read_bytes() == written
 
 
 def test_in_a_safe_file_no_text_begins_like_a_formula(tmp_path: Path) -> None:
