@@ -26,55 +26,52 @@ def drift(frame: pd.DataFrame, part: pd.Series, shares: Mapping[str, float]) -> 
     return float(off.abs().to_numpy().max())
 
 
-def assigned_by_size(frame: pd.DataFrame, shares: Mapping[str, float], seed: int) -> pd.Series:
+def assigned_by_size(
+    frame: pd.DataFrame, strata: pd.Series, shares: Mapping[str, float], seed: int
+) -> pd.Series:
     """Return the part of each row, with the largest groups assigned first.
 
-    Each group is assigned to the part that lacks most of what is in it, as by scikit-learn's
-    StratifiedGroupKFold, but for parts of different sizes. A class with as few groups left as parts
-    that have none of it goes to those.
+    Each group is assigned to the part that lacks most of its class and its stratum, as by
+    scikit-learn's StratifiedGroupKFold, but for parts of different sizes. A class with as few
+    groups left as parts that have none of it goes to those.
 
     Args:
         frame: Columns `group` and `label`.
+        strata: The stratum of each group, which is its index.
         shares: The share that each part should have of every class.
         seed: Seed of the order of groups of the same size.
     """
-    counts = pd.crosstab(frame["group"], frame["label"]).reindex(columns=LABELS, fill_value=0)
-    shuffled = counts.sample(frac=1, random_state=seed)
-    sizes = shuffled.sum(axis=1).to_numpy()
-    ordered = shuffled.iloc[np.argsort(-sizes, kind="stable")]
-    lacking = np.outer(list(shares.values()), counts.sum(axis=0)).tolist()
-    groups_left = (counts > 0).sum(axis=0).tolist()
-    without = [set(range(len(shares))) for _ in LABELS]
+    groups = pd.DataFrame({"label": frame.groupby("group")["label"].first(), "stratum": strata})
+    groups["size"] = frame["group"].value_counts()
+    groups = groups.sample(frac=1, random_state=seed)
+    groups = groups.sort_values("size", ascending=False, kind="stable")
+    left = groups["label"].value_counts().to_dict()
+    of_class, of_stratum = (_lacking(groups, column, shares) for column in ("label", "stratum"))
+    without = {label: list(shares) for label in left}
     chosen = []
-    for row in ordered.to_numpy().tolist():
-        part = _neediest(row, lacking, groups_left, without)
+    for label, stratum, size in groups.itertuples(index=False):
+        few = 0 < len(without[label]) >= left[label]
+        part = max(
+            without[label] if few else shares,
+            key=lambda name: of_class[label][name] + of_stratum[stratum][name],
+        )
+        for lacking in (of_class[label], of_stratum[stratum]):
+            lacking[part] -= size
+        left[label] -= 1
+        without[label] = [name for name in without[label] if name != part]
         chosen.append(part)
-        for label, count in enumerate(row):
-            if count:
-                lacking[part][label] -= count
-                groups_left[label] -= 1
-                without[label].discard(part)
-    names = np.array(list(shares))[chosen]
-    return frame["group"].map(pd.Series(names, index=ordered.index))
+    return frame["group"].map(pd.Series(chosen, index=groups.index))
 
 
-def _neediest(
-    row: Sequence[int],
-    lacking: Sequence[Sequence[float]],
-    groups_left: Sequence[int],
-    without: Sequence[set[int]],
-) -> int:
-    """Return the number of the part that a group with these counts of each class is assigned to."""
-    candidates = set(range(len(lacking)))
-    for label, count in enumerate(row):
-        if count and without[label] and groups_left[label] <= len(without[label]):
-            candidates = candidates & without[label] or candidates
-    return max(
-        sorted(candidates),
-        key=lambda part: sum(
-            count * (lack - count / 2) for count, lack in zip(row, lacking[part], strict=True)
-        ),
-    )
+def _lacking(
+    groups: pd.DataFrame, column: str, shares: Mapping[str, float]
+) -> dict[str, dict[str, float]]:
+    """Return how many messages each part should have of each value of a column."""
+    sizes = groups.groupby(column)["size"].sum()
+    return {
+        value: {part: share * size for part, share in shares.items()}
+        for value, size in sizes.items()
+    }
 
 
 def large_groups(frame: pd.DataFrame, share: float, least: int) -> list[str]:

@@ -301,16 +301,17 @@ def _log_start(messages: Messages) -> None:
 
 def _assigned(frame: pd.DataFrame, shares: Mapping[str, float], seed: int) -> pd.Series:
     """Return the part of each row: of groups at random, and by size where that is far off."""
+    strata = _strata(frame)
     try:
-        part = _assigned_at_random(frame, shares, seed)
+        part = _assigned_at_random(frame, strata, shares, seed)
     except UserError:
         if frame["label"].nunique() < len(LABELS) or len(frame) < len(shares) * len(LABELS):
             raise
-        return group_balance.assigned_by_size(frame, shares, seed)
+        return group_balance.assigned_by_size(frame, strata, shares, seed)
     off = group_balance.drift(frame, part, shares)
     if off <= _TOLERANCE:
         return part
-    by_size = group_balance.assigned_by_size(frame, shares, seed)
+    by_size = group_balance.assigned_by_size(frame, strata, shares, seed)
     better = group_balance.drift(frame, by_size, shares)
     if better >= off:
         return part
@@ -323,8 +324,10 @@ def _assigned(frame: pd.DataFrame, shares: Mapping[str, float], seed: int) -> pd
     return by_size
 
 
-def _assigned_at_random(frame: pd.DataFrame, shares: Mapping[str, float], seed: int) -> pd.Series:
-    remaining = _strata(frame)
+def _assigned_at_random(
+    frame: pd.DataFrame, strata: pd.Series, shares: Mapping[str, float], seed: int
+) -> pd.Series:
+    remaining = strata
     part = pd.Series("train", index=remaining.index)
     left = 1.0
     for name, share in shares.items():
@@ -340,9 +343,9 @@ def _report_large_groups(
 ) -> None:
     """Warn of groups that are too large for parts of these shares, or raise a UserError."""
     found = group_balance.large_groups(frame, min(shares.values()), _MANY)
-    off = group_balance.drift(frame, frame["part"], shares)
     if not found:
         return
+    off = group_balance.drift(frame, frame["part"], shares)
     parts = group_balance.described(frame, PARTS)
     if large_groups == "fail" and off > _TOLERANCE:
         raise UserError(
