@@ -33,6 +33,7 @@ from spam_mlflow.evaluation.tables import markdown
 from spam_mlflow.jobs import train
 from spam_mlflow.registry import pending_run
 from spam_mlflow.scorer.labels import HAM, SPAM, is_spam
+from spam_mlflow.tracking import lineage
 from spam_mlflow.training.experiment import Experiment
 
 CAMPAIGNS = 0.2  # of all messages
@@ -44,7 +45,7 @@ STAGES: dict[str, Sequence[tuple[Any, str]]] = {
     "fit": [(Experiment, "fit")],
     "evaluation": [(Experiment, "validation"), (Experiment, "test")],
     "files": [(Experiment, "write")],
-    "logging": [(train.lineage, "log_data"), (pending_run, "log")],
+    "logging": [(lineage, "log_data"), (pending_run, "log")],
 }
 """The functions of the main job in which the time of each stage is spent."""
 
@@ -131,7 +132,8 @@ def run_job(folder: Path) -> dict[str, float]:
 
 def run_svm(folder: Path) -> dict[str, float]:
     """Fit the SVM on the rows that the job trained on, and return seconds and peak memory."""
-    rows, spent = pd.read_pickle(folder / "rows.pkl"), {}  # noqa: S301 - our own file
+    rows = pd.read_pickle(folder / "rows.pkl")  # noqa: S301 - our own file
+    spent: dict[str, float] = {}
     timed(bench_quality.svm().fit, "SVM", spent)(rows["text"], is_spam(rows["label"]))
     return spent
 

@@ -69,7 +69,7 @@ def _lacking(
     """Return how many messages each part should have of each value of a column."""
     sizes = groups.groupby(column)["size"].sum()
     return {
-        value: {part: share * size for part, share in shares.items()}
+        str(value): {part: share * size for part, share in shares.items()}
         for value, size in sizes.items()
     }
 
