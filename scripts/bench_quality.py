@@ -44,6 +44,7 @@ from spam_mlflow.scorer.classifier import Classifier, Thresholds
 from spam_mlflow.scorer.labels import is_spam
 from spam_mlflow.tracking import run_logging, run_names, runs
 from spam_mlflow.training import fit as training
+from spam_mlflow.training import thresholds
 
 FEW = ("tutorial_lstm",)  # models that need minutes per fold
 SVM = "word+char SVM"
@@ -144,8 +145,9 @@ def classical(make: Callable[[], Pipeline], own_threshold: bool, split: Split) -
         out_of_fold[fold == number] = margins(model, scored_rows)
     platt = LogisticRegression(C=np.inf).fit(out_of_fold[:, None], spam)
     calibrated = platt.predict_proba(out_of_fold[:, None])[:, 1]
-    rates = (compose("main", []).train.ham_fpr, training.LOW_FPR)
-    chosen, low = (training.threshold_at_fpr(calibrated, spam, rate) for rate in rates)
+    settings = validate("main", compose("main", [])).train.threshold
+    chosen = thresholds.choose(calibrated, spam, settings).value
+    low = thresholds.at_fpr(calibrated, spam, training.LOW_FPR)
     if own_threshold:
         chosen = float(platt.predict_proba(np.zeros((1, 1)))[0, 1])
     test = split.part("test")

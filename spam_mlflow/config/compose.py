@@ -1,14 +1,14 @@
 """Composing a Hydra configuration, with errors that fit on one line."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
-from spam_mlflow.config import environment, reference
+from spam_mlflow.config import commands, environment, reference
 from spam_mlflow.config.masking import masked_value
-from spam_mlflow.config.names import unknown_key
+from spam_mlflow.config.names import RENAMED_KEYS, unknown_key
 from spam_mlflow.config.overrides import prepared
 from spam_mlflow.config.paths import CONF, choices, conf_folders
 from spam_mlflow.errors import UserError
@@ -43,12 +43,35 @@ def compose(name: str, overrides: Sequence[str], partial: bool = False) -> DictC
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             cfg = hydra_compose(name, overrides=given)
+            former = _former_keys(cfg)
+            if former:  # of a preset; what is given on the command line comes after them
+                cfg = hydra_compose(name, overrides=[*prepared(name, former.values()), *given])
+                _remove(cfg, former)
         if not partial:
             _require_values(cfg)
         environment.resolve(cfg)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_one_line(name, error)) from error
     return cfg
+
+
+def _former_keys(cfg: DictConfig) -> dict[str, str]:
+    """Return the keys that presets name as they were called once, with overrides that set them."""
+    found = {}
+    for key in RENAMED_KEYS:
+        section, _, last = key.rpartition(".")
+        values = OmegaConf.select(cfg, section) if section else cfg
+        if OmegaConf.is_dict(values) and last in values:
+            found[key] = commands.override(key, values[last])
+    return found
+
+
+def _remove(cfg: DictConfig, keys: Iterable[str]) -> None:
+    """Remove keys that the commands do not have."""
+    with open_dict(cfg):
+        for key in keys:
+            section, _, last = key.rpartition(".")
+            del (OmegaConf.select(cfg, section) if section else cfg)[last]
 
 
 def flatten(cfg: DictConfig) -> dict[str, Any]:

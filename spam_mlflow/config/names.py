@@ -1,6 +1,7 @@
 """Names of keys and choices: former ones, and what is said of those that do not exist."""
 
 import difflib
+import re
 from collections.abc import Iterable
 
 from spam_mlflow.config import reference
@@ -10,6 +11,7 @@ RENAMED_KEYS = {
     "train.disguised": "train.obfuscated_fraction",
     "train.padded": "train.padded_fraction",
     "train.copies_at_most": "train.max_augmented",
+    "train.ham_fpr": "train.threshold",
     "to": "alias",
     "first": "allow_no_champion",
 }
@@ -21,6 +23,35 @@ RENAMED_CHOICES = {
 }
 
 _LISTED = 12  # keys that a message can name
+
+
+def current(key: str, value: str) -> tuple[str, str]:
+    """Return what a key and a value are called now; they come back as they are if they still are.
+
+    Args:
+        key: Such as "train.padded".
+        value: As an override has it.
+    """
+    if key == "train.ham_fpr":
+        fixed = "{policy:fixed,value:0.5}"
+        value = fixed if value == "null" else f"{{policy:target_fpr,ham_fpr:{value}}}"
+    key = RENAMED_KEYS.get(key, key)
+    return key, RENAMED_CHOICES.get((key, value), value)
+
+
+def in_full(key: str, value: str) -> tuple[str, str]:
+    """Return what a shorthand stands for; any other key and value come back as they are.
+
+    Args:
+        key: Such as "train.threshold", for which a number or the name of a policy is enough.
+        value: As an override has it.
+    """
+    if key != "train.threshold" or value.startswith("{"):
+        return key, value
+    number = re.fullmatch(r"[-+]?[\d.]+(e[-+]?\d+)?", value)
+    if number:
+        return key, f"{{policy:fixed,value:{value}}}"
+    return f"{key}.policy", value
 
 
 def unknown_key(owner: str, key: str, valid: Iterable[str]) -> str:

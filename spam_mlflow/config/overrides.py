@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Union
 
 from spam_mlflow.config import schema
-from spam_mlflow.config.names import RENAMED_CHOICES, RENAMED_KEYS
+from spam_mlflow.config.names import current, in_full
 from spam_mlflow.config.paths import choices, conf_folders
 from spam_mlflow.config.reference import OPTIONAL_GROUPS
 from spam_mlflow.errors import UserError
@@ -106,13 +106,12 @@ def _renamed(override: str) -> str:
     found = _ASSIGNMENT.fullmatch(override)
     if not found:
         return override
-    key, value = found["key"], found["value"]
-    key = RENAMED_KEYS.get(key, key)
-    value = RENAMED_CHOICES.get((key, value), value)
+    key, value = current(found["key"], found["value"])
     new = f"{found['sign']}{key}={value}"
     if new != override:
         logger.warning("%s is now called %s", override, new)
-    return new
+    key, value = in_full(key, value)
+    return f"{found['sign']}{key}={value}"
 
 
 def _last_of_each(overrides: Iterable[str]) -> list[str]:

@@ -166,7 +166,7 @@ def _property(root: JsonSchema, key: str) -> JsonSchema:
 def _type_name(node: JsonSchema) -> str:
     """Return the type and the bounds that a JSON schema describes, in words."""
     if "enum" in node:
-        return " or ".join(map(_code, node["enum"]))
+        return " or ".join(_code(v if isinstance(v, str) else json.dumps(v)) for v in node["enum"])
     if "anyOf" in node:
         return " or ".join(map(_type_name, node["anyOf"]))
     kind = "mappings" if "$ref" in node else str(node.get("type", "any"))

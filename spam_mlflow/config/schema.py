@@ -27,6 +27,17 @@ Alias = Literal["champion", "challenger"]
 
 
 @dataclass(frozen=True, config=CONFIG)
+class ThresholdSettings:
+    """How the threshold is chosen on out-of-fold scores: `threshold` in `conf/train`."""
+
+    policy: Literal["auto", "target_fpr", "max_f1", "max_mcc", "min_cost", "fixed"]
+    ham_fpr: Annotated[float, Field(ge=0, lt=1)]
+    f1_tolerance: Fraction
+    ham_cost: Positive
+    value: Fraction
+
+
+@dataclass(frozen=True, config=CONFIG)
 class TrainSettings:
     """How a model is fitted: `conf/train`."""
 
@@ -39,7 +50,7 @@ class TrainSettings:
     obfuscated_fraction: Fraction
     padded_fraction: Fraction
     max_augmented: Count
-    ham_fpr: Annotated[float, Field(ge=0, lt=1)] | None
+    threshold: ThresholdSettings
     deterministic: bool
     steps_per_epoch: Count
     profile: bool
@@ -173,14 +184,17 @@ class MainSettings(DataSettings):
     model: Any
     train: TrainSettings
     storage: StorageSettings
-    register: bool
+    register: Literal[True, False, "always"]
     track: bool
     preset: str | None
 
     def __post_init__(self) -> None:
         """Raise ValueError for a registration of what is not logged."""
         if self.register and not self.track:
-            raise ValueError("register=true needs track=true: only a logged model is registered")
+            shown = str(self.register).lower()
+            raise ValueError(
+                f"register={shown} needs track=true: only a logged model is registered"
+            )
 
 
 @dataclass(frozen=True, config=CONFIG, kw_only=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from spam_mlflow.evaluation.cuts import Cuts
 from spam_mlflow.scorer.classifier import Thresholds
 from spam_mlflow.scorer.labels import is_spam, predicted_labels
 
@@ -51,12 +52,23 @@ def _overall(
     yield "precision", float(sk.precision_score(spam, predicted, zero_division=0.0))
     yield "recall", float(sk.recall_score(spam, predicted))
     yield "f1", float(sk.f1_score(spam, predicted))
+    yield "f1_best", best_f1(spam, scores)
     yield "recall_at_fpr_0_2pct", float((scores[spam == 1] >= thresholds.low_fpr).mean())
     if spam.all():
         return
     yield "mcc", float(sk.matthews_corrcoef(spam, predicted))
     yield "pr_auc", float(sk.average_precision_score(spam, scores))
     yield "roc_auc", float(sk.roc_auc_score(spam, scores))
+
+
+def best_f1(spam: np.ndarray, scores: np.ndarray) -> float:
+    """Return the F1 of the best threshold in hindsight, which no model could have known.
+
+    Args:
+        spam: 1 for spam, 0 for ham, with some spam; shape (rows,).
+        scores: Spam probabilities, shape (rows,).
+    """
+    return float(Cuts.of(scores, spam).f1().max())
 
 
 def expected_calibration_error(spam: np.ndarray, scores: np.ndarray) -> float:

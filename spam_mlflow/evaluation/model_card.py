@@ -17,7 +17,7 @@ Labels short English texts (SMS, comments) as ham or spam, with a probability.
 
 ## Use
 Input: one text. Output: `label`, `spam_probability`, `ham_probability`. A text is labeled spam
-from a probability of {threshold:.4f}{choice}.
+from a probability of {threshold:.4f}. How this threshold was chosen: {choice}.
 
 ## Data
 {data}
@@ -25,7 +25,8 @@ from a probability of {threshold:.4f}{choice}.
 {counts}
 
 ## Metrics on the test part
-{warning}The test part was scored once, after every choice was made on other messages.
+{warning}The test part was scored once, after every choice was made on other messages; only
+`f1_best` looks at its labels: it is the F1 of the best threshold in hindsight.
 
 {metrics}
 
@@ -41,7 +42,7 @@ def write(
     messages: Messages,
     split: Split,
     metrics: Mapping[str, float],
-    ham_fpr: float | None,
+    choice: str,
 ) -> str:
     """Return the model card as Markdown.
 
@@ -50,8 +51,7 @@ def write(
         messages: The messages, of which train, validation and test part are made.
         split: Their split.
         metrics: Metrics of the run by name; those that start with "test_" are shown.
-        ham_fpr: Largest fraction of ham that the threshold may label as spam, 0 to 1; None where
-            the threshold is 0.5.
+        choice: How the threshold was chosen, and what it lets pass.
     """
     sizes = split.frame.groupby(["source", "label", "part"]).size().unstack(fill_value=0)
     rows = [
@@ -61,9 +61,7 @@ def write(
     return _TEMPLATE.format(
         architecture=metadata.architecture,
         threshold=metadata.threshold,
-        choice=""
-        if ham_fpr is None
-        else f", chosen on out-of-fold scores so that at most {ham_fpr:.1%} of ham is above it",
+        choice=choice,
         data=_describe_data(messages, split),
         counts=markdown(("source", "label", *sizes.columns), rows),
         warning=_warning(messages, split),

@@ -68,23 +68,35 @@ def _tracked(
     run_logging.log_preset(settings.preset)
     epoch_log = run_logging.EpochLog()
     fitted, metrics = _train(experiment, settings, title, folder, epoch_log)
-    register = settings.register and not messages.fallback
+    unregistered = _why_unregistered(settings, messages, fitted)
     pending = PendingRun(
         run_id=run_id,
         metrics=metrics,
         per_epoch=tuple(name for name in metrics if name in fitted.epochs[-1]),
         epochs=len(fitted.epochs),
         unlogged=tuple(epoch_log.unlogged),
-        version_tags=lineage.data_tags(messages, split) if register else None,
+        version_tags=None if unregistered else lineage.data_tags(messages, split),
         code_package=model_logging.scorer_package(),
+        tags=fitted.tags,
     )
     pending.write(folder)
     version = pending_run.log(pending, folder, fitted.classifier, fitted.linear_weights)
     registered = f", registered as models:/{runs.REGISTERED_MODEL}/{version}" if version else ""
-    if messages.fallback:
-        registered = f", logged as runs:/{run_id}/model; not registered, since it is of the sample"
+    if settings.register and unregistered:
+        registered = f", logged as runs:/{run_id}/model; not registered, since {unregistered}"
     logger.info("Run %s: %s%s", run_id, _shown(metrics), registered)
     return metrics
+
+
+def _why_unregistered(settings: MainSettings, messages: Messages, fitted: Fit) -> str:
+    """Return why no version is to be registered, "" where one is."""
+    if not settings.register:
+        return "register=false"
+    if messages.fallback:
+        return "it is of the sample"
+    if fitted.doubt and settings.register != "always":
+        return f"{fitted.doubt}. Check the data, or train longer; register=always registers it"
+    return ""
 
 
 def _without_tracking(settings: MainSettings, cfg: DictConfig) -> float:
@@ -108,12 +120,16 @@ def _train(
 ) -> tuple[Fit, dict[str, float]]:
     """Fit, score each part once, write the files, and return the fit and the metrics by name."""
     fitted = experiment.fit(folder, on_epoch)
+    if fitted.choice.why:
+        logger.warning("The threshold is %s", fitted.choice)
+    if fitted.doubt:
+        logger.warning("%s", fitted.doubt)
     validation, test = experiment.validation(fitted), experiment.test(fitted)
     speed = {
         "fit_seconds": fitted.seconds,
         "train_messages_per_second": fitted.messages_per_second,
     }
-    metrics = validation.metrics | test.metrics | speed
+    metrics = validation.metrics | test.metrics | fitted.choice.metrics | speed
     experiment.write(fitted, test, metrics, title, folder, settings.safe_csv)
     return fitted, metrics
 

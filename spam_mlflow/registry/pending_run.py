@@ -8,7 +8,7 @@ import json
 import logging
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,6 +49,7 @@ class PendingRun:
         version_tags: Tags of the version to register; None if no version is to be registered.
         code_package: Import name of the scorer that the model was trained with.
         unlogged: Steps and metrics of the epochs that the store has not taken during the training.
+        tags: Tags of the run that are known once the model is trained.
     """
 
     run_id: str
@@ -58,6 +59,7 @@ class PendingRun:
     version_tags: Mapping[str, str] | None
     code_package: str
     unlogged: tuple[tuple[int, Mapping[str, float]], ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
         """Write the attributes to `folder`, as JSON."""
@@ -143,6 +145,8 @@ def _log(
     client = MlflowClient()
     for step, metrics in pending.unlogged:
         run_logging.log_metrics_of(client, pending.run_id, metrics, step)
+    for name, value in pending.tags.items():
+        client.set_tag(pending.run_id, name, value)
     card = (folder / CARD_FILE).read_text(encoding="utf-8")
     run_logging.describe_run(card)
     run_logging.log_folder(folder)

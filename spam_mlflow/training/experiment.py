@@ -141,7 +141,7 @@ class Experiment:
         artifacts.write_errors(metrics.misclassified(test), folder)
         artifacts.write_predictions(test, folder, safe_csv)
         card = model_card.write(
-            fitted.classifier.metadata, self.messages, self.split, values, self.settings.ham_fpr
+            fitted.classifier.metadata, self.messages, self.split, values, str(fitted.choice)
         )
         (folder / CARD_FILE).write_text(card, encoding="utf-8")
         fitted.classifier.save(folder / KERAS_FOLDER)

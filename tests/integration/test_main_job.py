@@ -3,9 +3,14 @@
 import csv
 import json
 import zipfile
+from pathlib import Path
 
+import numpy as np
+import pytest
 from support.metrics import METRICS
 from support.project import Project, Trained
+
+from spam_mlflow.data.sources.sample import SampleSource
 
 
 def test_the_run_is_finished_and_in_its_experiment(trained: Trained) -> None:
@@ -18,7 +23,7 @@ def test_the_run_is_finished_and_in_its_experiment(trained: Trained) -> None:
 def test_nothing_is_printed_that_a_user_cannot_act_on(trained: Trained) -> None:
     assert "arning" not in trained.errors + trained.output
     assert "Traceback" not in trained.errors
-    known = ("Successfully registered model", "Created version", "Run ")
+    known = ("The threshold is ", "Successfully registered model", "Created version", "Run ")
     assert all(line.startswith(known) for line in trained.errors.splitlines())
     assert len(trained.output.splitlines()) == 2 * 5  # two lines for each epoch
 
@@ -156,3 +161,52 @@ def test_without_network_the_run_ends_well_on_the_sample_and_is_tagged(project: 
     assert f"logged as runs:/{run.info.run_id}/model; not registered" in done.stderr
     (model,) = project.client.search_logged_models([run.info.experiment_id])
     assert str(model.status) == "READY"
+
+
+@pytest.fixture(scope="module")
+def shifted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CSV file of messages, each with the label of the one before."""
+    rows = SampleSource().load().frame.sample(600, random_state=0)
+    file = tmp_path_factory.mktemp("shifted") / "shifted.csv"
+    rows.assign(label=np.roll(rows["label"], 1))[["text", "label"]].to_csv(file, index=False)
+    return file
+
+
+QUICK = ("train.epochs=2", "train.obfuscated_fraction=0", "train.padded_fraction=0")
+
+
+def test_a_model_of_shifted_labels_is_logged_but_not_registered(
+    shifted: Path, project: Project
+) -> None:
+    done = project.run("main", "data=csv", f"data.path={shifted}", *QUICK)
+    assert done.returncode == 0, done.stderr
+    said = "labels and texts may not belong together: of the held-out messages, a spam scores"
+    last = done.stderr.splitlines()[-1]
+    run = project.last_run()
+    assert f"logged as runs:/{run.info.run_id}/model; not registered, since {said}" in last
+    assert last.endswith("register=always registers it")
+    assert run.data.tags["labels.doubt"].startswith(said)
+    assert not project.client.search_registered_models()
+    (model,) = project.client.search_logged_models([run.info.experiment_id])
+    assert str(model.status) == "READY"
+
+
+def test_a_model_of_shifted_labels_is_registered_where_that_is_asked_for(
+    shifted: Path, project: Project
+) -> None:
+    done = project.run("main", "data=csv", f"data.path={shifted}", *QUICK, "register=always")
+    assert done.returncode == 0, done.stderr
+    assert "labels and texts may not belong together" in done.stderr
+    assert done.stderr.splitlines()[-1].endswith("registered as models:/spam-classifier/1")
+    assert "labels.doubt" in project.last_run().data.tags
+
+
+def test_the_run_says_how_the_threshold_was_chosen(trained: Trained) -> None:
+    metrics, tags = trained.run.data.metrics, trained.run.data.tags
+    low, rate, high = (metrics[f"held_out_ham_fpr{end}"] for end in ("_low", "", "_high"))
+    assert low < rate < high
+    assert tags["threshold.policy"] == "max_f1"  # at 0.6 %, F1 would be much lower
+    assert "labels.doubt" not in tags
+    card = (trained.artifacts / "model_card.md").read_text()
+    assert f"{rate:.2%}, 95 % interval {low:.2%} to {high:.2%}" in card
+    assert metrics["test_f1_best"] >= metrics["test_f1"]

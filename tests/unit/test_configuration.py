@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from support.project import ROOT
 
 from spam_mlflow import cli
-from spam_mlflow.config import reference, schema
+from spam_mlflow.config import paths, reference, schema
 from spam_mlflow.config.compose import compose, flatten
 from spam_mlflow.config.instantiate import validate
 from spam_mlflow.config.paths import CONF, choices
@@ -96,7 +96,11 @@ WRONG = [
     ("main", "data.fallback=maybe", "data.fallback='maybe': Input should be 'sample' or 'none'"),
     ("main", "data.files.timeout=-1", "data.files.timeout=-1: Input should be greater than 0"),
     ("main", "train.epochs=0", "train.epochs=0: Input should be greater than or equal to 1"),
-    ("main", "train.ham_fpr=x", "train.ham_fpr='x': Input should be a valid number"),
+    ("main", "train.threshold.ham_fpr=x", "train.threshold.ham_fpr='x': Input should be a valid"),
+    ("main", "train.threshold.policy=best", "train.threshold.policy='best': Input should be 'auto"),
+    ("main", "train.threshold.value=7", "train.threshold.value=7: Input should be less than or eq"),
+    ("main", "train.threshold.ham_cost=0", "train.threshold.ham_cost=0: Input should be greater"),
+    ("main", "register=maybe", "register='maybe': Input should be True, False or 'always'"),
     ("main", "storage.attempts=99", "storage.attempts=99: Input should be less than or equal to"),
     ("main", "seed=-1", "seed=-1: Input should be greater than or equal to 0"),
     ("main", "sources=uci_sms", "sources='uci_sms': Input should be a valid tuple"),
@@ -188,6 +192,10 @@ RENAMED = [
     ("main", "train.disguised=0.1", "train.obfuscated_fraction", 0.1),
     ("main", "train.padded=0.1", "train.padded_fraction", 0.1),
     ("main", "train.copies_at_most=7", "train.max_augmented", 7),
+    ("main", "train.ham_fpr=0.01", "train.threshold.ham_fpr", 0.01),
+    ("main", "train.ham_fpr=0.01", "train.threshold.policy", "target_fpr"),
+    ("main", "train.ham_fpr=null", "train.threshold.policy", "fixed"),
+    ("sweep", "train.ham_fpr=0.01", "train.threshold.policy", "target_fpr"),
     ("promote", "to=challenger", "alias", "challenger"),
     ("promote", "first=true", "allow_no_champion", True),
     ("rollback", "to=challenger", "alias", "challenger"),
@@ -204,6 +212,54 @@ def test_a_former_name_is_taken_with_one_line_of_notice(
     assert flatten(cfg)[key] == value
     assert len(caplog.messages) == 1
     assert caplog.messages[0].startswith(f"{override} is now called ")
+
+
+@pytest.mark.parametrize(
+    ("override", "policy", "rate", "value"),
+    [
+        ("train.threshold=max_mcc", "max_mcc", 0.006, 0.5),
+        ("train.threshold=0.7", "fixed", 0.006, 0.7),
+        ("train.threshold={policy: target_fpr, ham_fpr: 0.001}", "target_fpr", 0.001, 0.5),
+        ("train.threshold.ham_fpr=0.001", "auto", 0.001, 0.5),
+    ],
+)
+def test_a_threshold_can_be_given_in_short_or_in_full(
+    override: str, policy: str, rate: float, value: float
+) -> None:
+    found = settings("main", override).train.threshold
+    assert (found.policy, found.ham_fpr, found.value) == (policy, rate, value)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.threshold=best", "train.threshold.policy='best': Input should be 'auto', "),
+        ("train.threshold=7", "train.threshold.value=7: Input should be less than or equal to 1"),
+        ("train.ham_fpr=x", "train.threshold.ham_fpr='x': Input should be a valid number"),
+    ],
+)
+def test_a_bad_threshold_is_refused_by_its_full_key(override: str, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        settings("main", override)
+    assert message in str(caught.value)
+
+
+def test_former_names_in_a_preset_are_taken_with_one_line_of_notice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Such as one that an earlier sweep saved; the command line counts more than it."""
+    preset = tmp_path / "conf" / "experiment" / "mine.yaml"
+    preset.parent.mkdir(parents=True)
+    preset.write_text("# @package _global_\ntrain: {ham_fpr: 0.002, padded: 0.1, epochs: 2}\n")
+    monkeypatch.setattr(paths, "working_root", lambda: tmp_path)
+    with caplog.at_level(logging.WARNING):
+        found = settings("main", "experiment=mine", "train.threshold.ham_fpr=0.004").train
+    assert (found.threshold.policy, found.threshold.ham_fpr) == ("target_fpr", 0.004)
+    assert (found.padded_fraction, found.epochs) == (0.1, 2)
+    assert [line.partition(" is now called ")[0] for line in caplog.messages] == [
+        "train.padded=0.1",
+        "train.ham_fpr=0.002",
+    ]
 
 
 def test_of_several_overrides_of_a_key_the_last_counts() -> None:

@@ -30,6 +30,7 @@ def test_metrics_equal_scikit_learns() -> None:
         "mcc": sk.matthews_corrcoef(spam, predicted),
         "pr_auc": sk.average_precision_score(spam, scores),
         "roc_auc": sk.roc_auc_score(spam, scores),
+        "f1_best": max(sk.f1_score(spam, scores >= score) for score in scores),
         "brier": sk.brier_score_loss(spam, scores),
         "ham_fpr": 1 - sk.recall_score(~spam, ~predicted),
         "recall_at_fpr_0_2pct": sk.recall_score(spam, scores >= 0.6),
