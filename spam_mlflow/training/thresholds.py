@@ -18,6 +18,7 @@ class Choice:
     Attributes:
         value: Spam probability from which a message is labeled spam.
         policy: The policy that chose it, which is never "auto".
+        how: What the policy asks for, in words.
         why: Why this policy, where it is not the one that was asked for; "" where it is.
         false_positives: Number of held-out ham messages at or above the threshold.
         ham: Number of held-out ham messages.
@@ -25,6 +26,7 @@ class Choice:
 
     value: float
     policy: str
+    how: str
     why: str
     false_positives: int
     ham: int
@@ -54,19 +56,10 @@ class Choice:
         low, high = self.ham_fpr_interval
         why = f" ({self.why})" if self.why else ""
         return (
-            f"{_MEANINGS[self.policy]}{why}; "
+            f"{self.how}{why}; "
             f"{self.false_positives:,} of {self.ham:,} held-out ham messages are at or above it: "
             f"{self.ham_fpr:.2%}, 95 % interval {low:.2%} to {high:.2%}"
         )
-
-
-_MEANINGS = {
-    "target_fpr": "the lowest with the ham false-positive rate asked for",
-    "max_f1": "the one with the best F1",
-    "max_mcc": "the one with the best MCC",
-    "min_cost": "the one with the least cost",
-    "fixed": "given",
-}
 
 
 def choose(scores: np.ndarray, spam: np.ndarray, settings: ThresholdSettings) -> Choice:
@@ -80,7 +73,18 @@ def choose(scores: np.ndarray, spam: np.ndarray, settings: ThresholdSettings) ->
     policy, why = _suitable(scores, spam, settings)
     value = _threshold(scores, spam, policy, settings)
     above = int(((scores >= value) & (spam == 0)).sum())
-    return Choice(value, policy, why, above, int((spam == 0).sum()))
+    return Choice(value, policy, _how(policy, settings), why, above, int((spam == 0).sum()))
+
+
+def _how(policy: str, settings: ThresholdSettings) -> str:
+    return {
+        "target_fpr": f"the lowest with at most {100 * settings.ham_fpr:g} % of ham at or above it",
+        "max_f1": "the one with the best F1",
+        "max_mcc": "the one with the best MCC",
+        "min_cost": "the one with the least cost, where a ham message labeled spam costs "
+        f"{settings.ham_cost:g} times as much as a spam message labeled ham",
+        "fixed": "given in the configuration",
+    }[policy]
 
 
 def at_fpr(scores: np.ndarray, spam: np.ndarray, ham_fpr: float) -> float:

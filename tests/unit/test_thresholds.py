@@ -131,12 +131,12 @@ def test_a_given_threshold_is_taken() -> None:
 
 def test_the_rate_is_said_with_its_interval() -> None:
     """The interval is that of Clopper and Pearson, whose ends are quantiles of the beta."""
-    choice = Choice(0.5, "target_fpr", "", 3, 500)
+    choice = Choice(0.5, "target_fpr", "chosen", "", 3, 500)
     low, high = stats.beta.ppf([0.025, 0.975], [3, 4], [498, 497])
     assert choice.metrics == pytest.approx(
         {"held_out_ham_fpr": 0.006, "held_out_ham_fpr_low": low, "held_out_ham_fpr_high": high}
     )
     assert str(choice) == (
-        "the lowest with the ham false-positive rate asked for; 3 of 500 held-out ham messages are "
-        "at or above it: 0.60%, 95 % interval 0.12% to 1.74%"
+        "chosen; 3 of 500 held-out ham messages are at or above it: 0.60%, 95 % interval 0.12% to "
+        "1.74%"
     )
