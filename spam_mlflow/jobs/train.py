@@ -95,7 +95,7 @@ def _why_unregistered(settings: MainSettings, messages: Messages, fitted: Fit) -
     if messages.fallback:
         return "it is of the sample"
     if fitted.doubt and settings.register != "always":
-        return f"{fitted.doubt}. Check the data, or train longer; register=always registers it"
+        return "labels and texts may not belong together (register=always registers it)"
     return ""
 
 
@@ -123,7 +123,7 @@ def _train(
     if fitted.choice.why:
         logger.warning("The threshold is %s", fitted.choice)
     if fitted.doubt:
-        logger.warning("%s", fitted.doubt)
+        logger.warning("%s; check the data, or train longer", fitted.doubt)
     validation, test = experiment.validation(fitted), experiment.test(fitted)
     speed = {
         "fit_seconds": fitted.seconds,

@@ -180,11 +180,11 @@ def test_a_model_of_shifted_labels_is_logged_but_not_registered(
 ) -> None:
     done = project.run("main", "data=csv", f"data.path={shifted}", *QUICK)
     assert done.returncode == 0, done.stderr
-    said = "labels and texts may not belong together: of the held-out messages, a spam scores"
-    last = done.stderr.splitlines()[-1]
+    said = "labels and texts may not belong together"
     run = project.last_run()
+    last = done.stderr.splitlines()[-1]
+    assert f"{said}: of the held-out messages, a spam scores higher than a ham in" in done.stderr
     assert f"logged as runs:/{run.info.run_id}/model; not registered, since {said}" in last
-    assert last.endswith("register=always registers it")
     assert run.data.tags["labels.doubt"].startswith(said)
     assert not project.client.search_registered_models()
     (model,) = project.client.search_logged_models([run.info.experiment_id])
