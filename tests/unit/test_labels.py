@@ -6,11 +6,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from omegaconf import OmegaConf
 from support.own_files import load
 
 from spam_mlflow.config.compose import compose
-from spam_mlflow.config.instantiate import instantiate
+from spam_mlflow.config.instantiate import validate
 from spam_mlflow.data.sources.csv_file import CsvSource
 from spam_mlflow.data.sources.labels import LabelMap
 from spam_mlflow.errors import UserError
@@ -115,7 +114,7 @@ def test_the_overrides_in_the_message_map_the_labels(ham: str, spam: str) -> Non
     words = shlex.split(str(error.value).partition(". Give ")[2].replace(", or the other", " "))
     given = [word for word in words if word.startswith("data.")]
     cfg = compose("main", ["data=csv", "data.path=x", *given])
-    source = instantiate(OmegaConf.to_container(cfg.data, resolve=True), "data")
+    source = validate("main", cfg).data
     assert isinstance(source, CsvSource)
     named = LabelMap(source.ham_labels, source.spam_labels, source.ignored_labels)
     assert named.classes(cells, "label").notna().all()
