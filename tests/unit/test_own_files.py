@@ -307,9 +307,9 @@ def test_the_sms_collection_with_a_header_loses_nothing(
 
 
 def test_a_file_without_a_header_is_read_by_the_numbers_of_columns(tmp_path: Path) -> None:
-    columns = {"header": False, "label_column": 1, "text_column": 2}
+    columns: dict[str, Any] = {"header": False, "label_column": 1, "text_column": 2}
     require_all(load(tmp_path, joined(lines()[1:]), **columns))
-    wrong = columns | {"text_column": 3}
+    wrong: dict[str, Any] = columns | {"text_column": 3}
     with pytest.raises(UserError, match=r"text_column='3' is not a column .* \['1', '2'\]"):
         load(tmp_path, joined(lines()[1:]), **wrong)
 

@@ -95,7 +95,7 @@ class LabelMap:
         """
         ignored = set(map(_key, self.ignored))
         classes = pd.Series([self._classes.get(_key(v), "") for v in counts.index], counts.index)
-        unmapped = counts[[not c and _key(v) not in ignored for v, c in classes.items()]]
+        unmapped = counts[[not c and _key(str(v)) not in ignored for v, c in classes.items()]]
         rarer = min(int(counts[classes == name].sum()) for name in LABELS)
         few = min(_MAX_UNMAPPED * counts.sum(), _MAX_UNMAPPED_OF_RARER * rarer)
         if unmapped.sum() > few:
