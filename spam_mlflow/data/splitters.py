@@ -315,12 +315,8 @@ def _assigned(frame: pd.DataFrame, shares: Mapping[str, float], seed: int) -> pd
     better = group_balance.drift(frame, by_size, shares)
     if better >= off:
         return part
-    logger.info(
-        "Groups of near-duplicates were assigned by size: at random, the parts' shares would be "
-        "off by up to %.0f instead of %.0f points",
-        100 * off,
-        100 * better,
-    )
+    drifted = "a part would lack a class" if off == 1 else f"shares would be {off:.0%} off"
+    logger.info("Groups of near-duplicates were assigned by size: at random, %s", drifted)
     return by_size
 
 
