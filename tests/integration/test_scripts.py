@@ -2,6 +2,8 @@ import runpy
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 from support.project import ROOT
 
@@ -27,3 +29,16 @@ def test_the_benchmarks_read_the_files_of_uci(uci_dir: Path) -> None:
     from scripts import bench_quality
 
     assert set(bench_quality.load(str(uci_dir))["source"]) == {"uci_sms", "uci_youtube"}
+
+
+def test_the_benchmark_keeps_groups_and_the_test_part_whole() -> None:
+    from scripts.bench_thresholds import with_rows
+    from spam_mlflow.data.splitters import Split
+
+    frame = pd.DataFrame({"group": np.arange(900) // 3, "label": "ham", "source": "a"})
+    frame["label"] = np.where(frame["group"] % 2, "spam", "ham")
+    frame["part"] = np.where(frame["group"] % 5 == 0, "test", "train")
+    few = with_rows(Split(frame, "fold 0", leaky=False, duplicates=0), 100).frame
+    assert (few["part"] == "test").sum() == 180
+    assert 80 <= (few["part"] == "train").sum() <= 120
+    assert set(few.groupby("group").size()) == {3}
