@@ -43,7 +43,7 @@ ROWS = 100_000
 BODY = 20_000_000
 """Bytes that a request may have, which are at least as many as its characters."""
 
-SYMBOLS = 1_000_000
+SYMBOLS = 700_000
 """Commas, quotes and brackets that a request may have: what JSON costs is the number of its values.
 The texts themselves use up few of them."""
 
@@ -348,11 +348,20 @@ class _PatientDecoder(json.JSONDecoder):
         self.scan_once = py_make_scanner(self)
 
 
+def _loads(data: bytes) -> Any:
+    """Return what `json.loads` does, without holding up other threads for long."""
+    gc.disable()  # it would look through all new values again and again, and hold up all threads
+    try:
+        return json.loads(data, cls=_PatientDecoder)
+    finally:
+        gc.enable()
+
+
 def _parsed(data: bytes) -> dict[str, Any]:
     symbols = sum(map(data.count, (b",", b'"', b"[", b"{")))
     _require_most(symbols, SYMBOLS, "commas, quotes and brackets")
     try:
-        request = json.loads(data, cls=_PatientDecoder if symbols > _MANY_SYMBOLS else None)
+        request = _loads(data) if symbols > _MANY_SYMBOLS else json.loads(data)
     except RecursionError as error:
         raise UserError("the body is JSON that is nested too deeply") from error
     except ValueError as error:
