@@ -49,6 +49,7 @@ CLIENTS = 8
 BATCHES = (256, 4096)
 ROUNDS = 12  # batches that are timed, after as many to warm up
 BAD_CLIENTS = 4
+PARTS = 10  # of a soak test
 _LONGEST_REFUSAL = 500  # characters
 BAD: dict[str, tuple[Any, str]] = {
     **{name: (body, "application/json") for name, body in service.BAD_BODIES.items()},
@@ -117,23 +118,24 @@ def soak(server: ScoringServer, texts: Sequence[str], count: int) -> Soak:
     Args:
         server: The server.
         texts: Messages to send.
-        count: Number of requests; a tenth of them are bad or heavy.
+        count: Number of requests, at least 100; a tenth of them are bad or heavy.
     """
     pid, memory = server.listener().pid, [server.memory_mb()]
     expected = server.spam_probability(texts)
     disturbing = itertools.chain.from_iterable(
         zip(itertools.cycle(BAD), itertools.cycle(HEAVY), strict=False)
     )
+    alone: list[tuple[bool, float]] = []
     good: list[tuple[bool, float]] = []
     others: list[tuple[str, str]] = []
     # A process of their own, as on a machine of their own, so that they delay no measurement.
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         pool.submit(_disturb, server.url, []).result()
-        alone = _messages(server, texts, expected, max(count // 5, 100))
-        for part in (count // 10, count - count // 10):
-            kinds = list(itertools.islice(disturbing, part // 10))
+        for _ in range(PARTS):  # in turns, since the machine may have other work at times
+            alone += _messages(server, texts, expected, count // PARTS // 5)
+            kinds = list(itertools.islice(disturbing, count // PARTS // 10))
             asked = pool.submit(_disturb, server.url, kinds)
-            good += _messages(server, texts, expected, part - len(kinds))
+            good += _messages(server, texts, expected, count // PARTS - len(kinds))
             others += asked.result()
             memory.append(server.memory_mb())
     return Soak(
@@ -144,7 +146,7 @@ def soak(server: ScoringServer, texts: Sequence[str], count: int) -> Soak:
         unrefused=Counter(f"{name}: {fault}" for name, fault in others if fault and name in BAD),
         unanswered=Counter(f"{name}: {fault}" for name, fault in others if fault and name in HEAVY),
         p99_ms=(_p99_ms(alone), _p99_ms(good)),
-        memory_mb=(memory[0], memory[1], memory[2]),
+        memory_mb=(memory[0], memory[1], memory[-1]),
         same_process=server.listener().pid == pid,
     )
 
