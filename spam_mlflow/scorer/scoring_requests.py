@@ -20,7 +20,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
-from json.scanner import py_make_scanner  # type: ignore[attr-defined]
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -28,37 +27,21 @@ from typing import TYPE_CHECKING, Any
 from mlflow.environment_variables import MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT
 from mlflow.pyfunc import PyFuncModel
 
-from . import payloads
 from .batches import batches
 from .errors import UserError
 from .payloads import Params, shown
 from .queues import SMALL
+from .request_bodies import BODY, RefusedRequestError, read, require_most
 
 if TYPE_CHECKING:
     from .pyfunc_model import SpamModel
 
-ROWS = 100_000
-"""Texts that a request may have."""
-
-BODY = 20_000_000
-"""Bytes that a request may have, which are at least as many as its characters."""
-
-SYMBOLS = 700_000
-"""Commas, quotes and brackets that a request may have: what JSON costs is the number of its values.
-The texts themselves use up few of them."""
-
-FORMS = ("dataframe_split", "dataframe_records", "inputs", "instances")
-"""Keys of a request that hold its texts."""
-
-_PARAMS = "params"
-_KEYS = f"which has one of the keys {', '.join(FORMS)}, and may have {_PARAMS}"
 _APP = "mlflow.pyfunc.scoring_server.app"  # only a server imports this module
 _ARGUMENTS = ["data", "content_type", "model", "input_schema"]  # of MLflow's `invocations`
 _FIELDS = ("response", "status", "mimetype")  # of its answer
 _JSON = "application/json"
 _UTF_8 = ("", "charset=utf-8", 'charset="utf-8"')
 _AT_ONCE = 500, 25_000  # texts and characters of a batch, which takes some hundredths of a second
-_MANY_SYMBOLS = 100_000
 _THREADS = 32  # of the server, instead of MLflow's 5 to 32
 _SWITCH_SECONDS = 0.0002  # after which large requests let others use the interpreter; usually 5 ms
 _ERROR_CODES = {  # MLflow's, where it has one
@@ -70,19 +53,6 @@ _ERROR_CODES = {  # MLflow's, where it has one
 }
 
 _logger = logging.getLogger(__name__)
-
-
-class RefusedRequestError(UserError):
-    """A request that is refused with a status of its own; any other `UserError` means 400.
-
-    Args:
-        status: HTTP status of the answer.
-        message: What was wrong and what to do.
-    """
-
-    def __init__(self, status: HTTPStatus, message: str) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 def install(model: "SpamModel", folder: Path) -> None:
@@ -254,7 +224,7 @@ class Invocations:
         """
         deadline = time.monotonic() + self._seconds
         _require_json(content_type)
-        _require_most(len(data), BODY, "bytes")
+        require_most(len(data), BODY, "bytes")
         if len(data) <= SMALL:
             return self._scored(data, deadline)
         with self._places.place():
@@ -303,87 +273,3 @@ def _require_json(content_type: str | None) -> None:
     raise RefusedRequestError(
         HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"{named}; send JSON in UTF-8 as 'Content-Type: {_JSON}'"
     )
-
-
-def _require_most(found: int, limit: int, what: str) -> None:
-    if found > limit:
-        raise RefusedRequestError(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            f"the request has {found:,} {what}, and at most {limit:,} are taken; send fewer texts "
-            "at a time",
-        )
-
-
-def read(data: bytes) -> tuple[list[str], Params]:
-    """Return the texts and the parameters of a request's body.
-
-    Args:
-        data: A JSON object with one of FORMS and, if wanted, `params`.
-
-    Raises:
-        UserError: If it is anything else, or has more than ROWS texts.
-    """
-    request = _parsed(data)
-    for key in request:
-        if key not in (*FORMS, _PARAMS):
-            raise UserError(f"{shown(key)} is no key of a request, {_KEYS}")
-    forms = [form for form in FORMS if form in request]
-    if len(forms) != 1:
-        found = " and ".join(forms) or "no texts"
-        raise UserError(f"the body has {found}; it must be a JSON object, {_KEYS}")
-    given = request[forms[0]]
-    values = _of_split(given) if forms[0] == "dataframe_split" else given
-    if isinstance(values, list):
-        _require_most(len(values), ROWS, "texts")
-    texts, _ = payloads.read(values)
-    _require_most(len(texts), ROWS, "texts")
-    return texts, Params.read(request.get(_PARAMS))
-
-
-class _PatientDecoder(json.JSONDecoder):
-    """Parses in Python, so that other threads run in between; the usual one holds them all up."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scan_once = py_make_scanner(self)
-
-
-def _loads(data: bytes) -> Any:
-    """Return what `json.loads` does, without holding up other threads for long."""
-    gc.disable()  # it would look through all new values again and again, and hold up all threads
-    try:
-        return json.loads(data, cls=_PatientDecoder)
-    finally:
-        gc.enable()
-
-
-def _parsed(data: bytes) -> dict[str, Any]:
-    symbols = sum(map(data.count, (b",", b'"', b"[", b"{")))
-    _require_most(symbols, SYMBOLS, "commas, quotes and brackets")
-    try:
-        request = _loads(data) if symbols > _MANY_SYMBOLS else json.loads(data)
-    except RecursionError as error:
-        raise UserError("the body is JSON that is nested too deeply") from error
-    except ValueError as error:
-        raise UserError(f"the body is not valid JSON: {str(error)[:100]}") from error
-    if not isinstance(request, dict):
-        raise UserError(f"the body is {shown(request)} instead of a JSON object, {_KEYS}")
-    return request
-
-
-def _of_split(table: Any) -> list[Any]:
-    """Return the values of the column `text` of a table in pandas's orientation "split"."""
-    if not isinstance(table, dict) or not all(
-        isinstance(table.get(key), list) for key in ("columns", "data")
-    ):
-        raise UserError("dataframe_split must be an object with the lists 'columns' and 'data'")
-    columns = table["columns"]
-    payloads.require_text_column(columns)
-    for row, cells in enumerate(table["data"]):
-        if not isinstance(cells, list) or len(cells) != len(columns):
-            raise UserError(
-                f"row {row} of dataframe_split must be a list of {len(columns)} values, as "
-                f"'columns' has, not {shown(cells)}"
-            )
-    at = columns.index(payloads.TEXT)
-    return [cells[at] for cells in table["data"]]
