@@ -44,6 +44,7 @@ _UTF_8 = ("", "charset=utf-8", 'charset="utf-8"')
 _AT_ONCE = 500, 25_000  # texts and characters of a batch, which takes some hundredths of a second
 _THREADS = 32  # of the server, instead of MLflow's 5 to 32
 _SWITCH_SECONDS = 0.0002  # after which large requests let others use the interpreter; usually 5 ms
+_LOOK_SECONDS = 0.002  # after which a large request looks again for small ones
 _ERROR_CODES = {  # MLflow's, where it has one
     HTTPStatus.BAD_REQUEST: "INVALID_PARAMETER_VALUE",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "REQUEST_LIMIT_EXCEEDED",
@@ -236,14 +237,25 @@ class Invocations:
         Raises:
             UserError: If the request is refused.
         """
+        is_large = len(data) > SMALL
         with self._model.queues.queue(len(data)):
             self._require_time(deadline)
+            start = time.monotonic()
             texts, asked = read(data)
             rows = []
             for batch in batches(texts, *_AT_ONCE):
                 self._require_time(deadline)
                 rows.append(self._rows(batch, asked))
+                if is_large:
+                    self._let_small_ones_pass(start)
+                start = time.monotonic()
         return f'{{"predictions": [{", ".join(rows)}], "model": {self._identity}}}'
+
+    def _let_small_ones_pass(self, start: float) -> None:
+        """Rest while small requests are scored, for at most twice the time since `start`."""
+        end = time.monotonic() + 2 * (time.monotonic() - start)
+        while self._model.queues.small.locked() and time.monotonic() < end:
+            time.sleep(_LOOK_SECONDS)
 
     def _require_time(self, deadline: float) -> None:
         """Give up a request whose client has got an error of the server already."""
