@@ -223,7 +223,8 @@ def _lock(client: MlflowClient) -> Iterator[None]:
     try:
         client.create_registered_model(_LOCK, tags, note)
     except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+        # MLflow looks up the lock that was in the way, which may have been released by then.
+        if error.error_code not in ("RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST"):
             raise
         raise UserError(
             "another promotion or rollback is moving the alias right now; nothing was changed: "

@@ -1,11 +1,14 @@
 """Moving an alias: the record and the lock, without the gate."""
 
+import inspect
 import os
 import threading
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities.model_registry import RegisteredModel
+from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 from support.project import Project
 
 from spam_mlflow.errors import UserError
@@ -13,6 +16,7 @@ from spam_mlflow.registry import aliases
 from spam_mlflow.registry.versions import find_version
 
 NAME = "spam-classifier"
+LOCK = "spam-classifier-promotion-lock"
 
 
 @pytest.fixture
@@ -56,6 +60,22 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_fails_cleanly(
     assert [event.version for event in aliases.events(bare)] == ["1", *winners]
 
 
+def test_a_lock_that_is_released_while_mlflow_looks_it_up_counts_as_held(
+    bare: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare.create_registered_model(LOCK)
+    look_up = SqlAlchemyStore.get_registered_model
+
+    def look_up_too_late(store: SqlAlchemyStore, name: str) -> RegisteredModel:
+        if inspect.stack()[1].function == "create_registered_model":
+            store.delete_registered_model(name)
+        return look_up(store, name)
+
+    monkeypatch.setattr(SqlAlchemyStore, "get_registered_model", look_up_too_late)
+    with pytest.raises(UserError, match="nothing was changed"):
+        aliases.move(bare, "champion", "promote", "1", None, "late")
+
+
 def test_an_alias_that_was_moved_after_the_decision_is_left_where_it_is(bare: MlflowClient) -> None:
     aliases.move(bare, "champion", "promote", "1", None, "first")
     aliases.move(bare, "champion", "promote", "2", "1", "faster")
@@ -82,7 +102,7 @@ def test_the_alias_never_points_to_a_version_that_is_not_validated(
 def test_a_lock_left_behind_opens_after_a_while(
     bare: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bare.create_registered_model("spam-classifier-promotion-lock", {"by": "ann"})
+    bare.create_registered_model(LOCK, {"by": "ann"})
     with pytest.raises(UserError, match="another promotion or rollback is moving the alias"):
         aliases.move(bare, "champion", "promote", "1", None, "first")
     monkeypatch.setattr(aliases, "_LOCK_SECONDS", -1)
