@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import keras_backend, vectorizers
+from .batches import batches
 from .errors import UserError
 from .labels import LABELS
 from .normalization import NORMALIZER_VERSION
@@ -130,9 +131,12 @@ class Classifier:
 
     def spam_probability(self, texts: Sequence[str]) -> np.ndarray:
         """Return the spam probability of each text, shape (texts,), float64."""
-        rows = self.vectorizer.transform(texts)
-        probabilities = self.network.predict(rows, batch_size=1024, verbose=0)
-        return np.asarray(probabilities[:, 1], dtype=np.float64)
+        # In batches, since Keras copies all rows that it is given.
+        parts = [
+            self.network.predict(self.vectorizer.transform(part), batch_size=1024, verbose=0)
+            for part in batches(texts)
+        ]
+        return np.concatenate(parts)[:, 1].astype(np.float64)
 
     def save(self, folder: Path) -> None:
         """Write the three files into `folder`, which is created if it is missing."""

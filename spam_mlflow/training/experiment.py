@@ -15,7 +15,7 @@ from spam_mlflow.evaluation import artifacts, metrics, model_card
 from spam_mlflow.evaluation.metrics import Report
 from spam_mlflow.models import Architecture
 from spam_mlflow.tracking.run_folder import CARD_FILE, KERAS_FOLDER, PROFILE_FILE, REJECTED_FILE
-from spam_mlflow.training import fit
+from spam_mlflow.training import fit, memory
 from spam_mlflow.training.fit import EpochListener, Fit
 
 logger = logging.getLogger(__name__)
@@ -105,6 +105,7 @@ class Experiment:
             if self.settings.profile:
                 profile.disable()
                 _write_profile(profile, folder / PROFILE_FILE)
+            memory.release()
 
     def validation(self, fitted: Fit) -> Report:
         """Return the metrics on the validation part, computed from out-of-fold scores."""

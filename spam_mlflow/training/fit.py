@@ -21,7 +21,7 @@ from spam_mlflow.scorer import keras_backend
 from spam_mlflow.scorer.classifier import Classifier, Metadata, Thresholds
 from spam_mlflow.scorer.labels import is_spam
 from spam_mlflow.scorer.vectorizers import Vectorizer
-from spam_mlflow.training import agreement, thresholds
+from spam_mlflow.training import agreement, memory, thresholds
 from spam_mlflow.training.thresholds import Choice
 
 EpochListener = Callable[[int, Mapping[str, float]], None]
@@ -134,6 +134,7 @@ def fit(
     start = time.perf_counter()
     vectorizer = architecture.vectorizer()
     training = _encode(_with_copies(rows, settings, seed), vectorizer.fit_transform)
+    memory.release()
     if architecture.folds:
         out_of_fold = _Encoded(rows, training.inputs)
     else:

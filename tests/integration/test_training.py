@@ -15,7 +15,7 @@ from spam_mlflow.config.instantiate import validate
 from spam_mlflow.data.sources.sample import SampleSource
 from spam_mlflow.data.splitters import GroupedSplitter, Split, TutorialSplitter
 from spam_mlflow.errors import UserError
-from spam_mlflow.scorer import scorers
+from spam_mlflow.scorer import batches, scorers
 from spam_mlflow.scorer.classifier import METADATA_FILE, Classifier
 from spam_mlflow.scorer.labels import is_spam
 from spam_mlflow.scorer.scorers import KerasScorer, LinearScorer
@@ -99,6 +99,14 @@ def test_the_scorer_agrees_with_keras_on_every_message(
     expected = fitted.classifier.spam_probability(texts)
     np.testing.assert_allclose(scorer.spam_probability(texts), expected, atol=1e-5)
     assert scorer.threshold == fitted.classifier.metadata.threshold
+
+
+def test_many_texts_are_scored_in_batches_as_few_are(all_fitted: dict[str, Fit]) -> None:
+    classifier = all_fitted["ngram_linear"].classifier
+    once = classifier.spam_probability(TEXTS)
+    repeats = batches.TEXTS // len(TEXTS) + 1  # more than a batch
+    many = classifier.spam_probability(TEXTS * repeats)
+    np.testing.assert_allclose(many, np.tile(once, repeats), atol=1e-6)
 
 
 def test_a_classifier_of_another_normalizer_is_refused(fitted: Fit, tmp_path: Path) -> None:
