@@ -3,6 +3,7 @@
 import inspect
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -64,11 +65,11 @@ def test_a_lock_that_is_released_while_mlflow_looks_it_up_counts_as_held(
     bare: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bare.create_registered_model(LOCK)
-    look_up = SqlAlchemyStore.get_registered_model
+    look_up: Callable[..., RegisteredModel] = SqlAlchemyStore.get_registered_model
 
     def look_up_too_late(store: SqlAlchemyStore, name: str) -> RegisteredModel:
         if inspect.stack()[1].function == "create_registered_model":
-            store.delete_registered_model(name)
+            bare.delete_registered_model(name)
         return look_up(store, name)
 
     monkeypatch.setattr(SqlAlchemyStore, "get_registered_model", look_up_too_late)
