@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scripts import stack_environment
-from spam_mlflow.config import commands
+from spam_mlflow.config import commands, masking
 from spam_mlflow.errors import UserError
 
 if TYPE_CHECKING:
@@ -78,6 +78,16 @@ class State:
     admin_password: str = field(default_factory=lambda: secrets.token_urlsafe(24))
     flask_secret: str = field(default_factory=lambda: secrets.token_urlsafe(32))
     processes: dict[str, tuple[int, float]] = field(default_factory=dict)
+
+    def hidden(self) -> list[str]:
+        """Return the keys and passwords, which are never printed."""
+        return [
+            self.access_key,
+            self.secret_key,
+            self.database_password,
+            self.admin_password,
+            self.flask_secret,
+        ]
 
     def url(self, service: str) -> str:
         """Return the HTTP address of `service`."""
@@ -284,12 +294,18 @@ class Stack:
         # The process is checked first, since another program may answer on the port.
         while started.poll() is not None or not answers():
             if started.poll() is not None or time.monotonic() > deadline:
-                text = log.read_text(encoding="utf-8", errors="replace")
+                text = self._masked(log.read_text(encoding="utf-8", errors="replace"))
                 raise UserError(
                     f"{service} does not answer on port {self.state.ports[service]}; the end of "
                     f"{log}:\n{text[-2000:]}"
                 )
             time.sleep(0.1)
+
+    def _masked(self, text: str) -> str:
+        """Return `text` without the stack's keys and passwords, and those of addresses."""
+        for value in self.state.hidden():
+            text = text.replace(value, "***")
+        return masking.masked(text)
 
     def _postgresql(self) -> list[str]:
         """Return the command of the database server; create its data folder if it is missing."""

@@ -67,3 +67,13 @@ def test_a_damaged_state_is_said_to_be_damaged(tmp_path: Path, content: str) -> 
     (tmp_path / "stack.json").write_text(content)
     with pytest.raises(UserError, match=r"stack\.json is damaged"):
         Stack.open(tmp_path, {}, auth=False)
+
+
+def test_the_end_of_a_log_in_an_error_holds_no_password(tmp_path: Path) -> None:
+    opened = Stack.open(tmp_path, dict.fromkeys(stack.PORTS, 0), auth=True)
+    state = opened.state
+    printed = f"cannot open {state.database('mlflow')} as {state.admin_password}"
+    command = [sys.executable, "-c", f"import sys; sys.exit({printed!r})"]
+    with pytest.raises(UserError, match=r"cannot open postgresql://\*\*\*") as caught:
+        opened._start("mlflow", command, {}, lambda: False)
+    assert not any(value in str(caught.value) for value in state.hidden())
