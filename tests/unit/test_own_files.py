@@ -338,7 +338,7 @@ def test_parquet_is_read(tmp_path: Path) -> None:
     messages = source(file, ham_labels=[0], spam_labels=[1]).load()
     assert texts(messages) == ["hi", "win"]
     assert list(messages.rejected[["row", "reason"]].iloc[0]) == [2, "text is missing"]
-    with pytest.raises(UserError, match="is not a column of messages"):
+    with pytest.raises(UserError, match=r"has .*'label'.*, of which data.label_column=NAME"):
         source(file, label_column="class").load()
     file.write_bytes(file.read_bytes()[:-10])
     with pytest.raises(UserError, match="is no readable Parquet file"):

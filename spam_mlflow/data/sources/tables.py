@@ -64,7 +64,8 @@ class Wanted:
             if column not in columns:
                 found = str(list(columns))[:_SHOWN]
                 raise UserError(
-                    f"{key}={column!r} is not a column of {name}; it has {found}{remedy}"
+                    f"{key}={column!r} is not a column of {name}; it has {found}, of which "
+                    f"{key}=NAME chooses one{remedy}"
                 )
 
 
