@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scripts import stack_environment
+from spam_mlflow import progress
 from spam_mlflow.config import commands, masking
 from spam_mlflow.errors import UserError
 
@@ -232,14 +233,17 @@ class Stack:
     def _start_all(self) -> None:
         from spam_mlflow.storage import s3
 
-        self._start("postgresql", self._postgresql(), {}, self._database_answers)
-        self._create_databases()
-        self._start("s3", self._s3(), {"RCLONE_AUTH_KEY": self._rclone_key()}, self._s3_answers)
-        store = self._s3_client()
-        s3.create_bucket(store, BUCKET, None)
-        self._start(
-            "mlflow", self.mlflow_command(), self._mlflow_environment(), self._mlflow_answers
-        )
+        with progress.step("Starting PostgreSQL"):
+            self._start("postgresql", self._postgresql(), {}, self._database_answers)
+            self._create_databases()
+        with progress.step("Starting the S3 store"):
+            variables = {"RCLONE_AUTH_KEY": self._rclone_key()}
+            self._start("s3", self._s3(), variables, self._s3_answers)
+            s3.create_bucket(self._s3_client(), BUCKET, None)
+        with progress.step("Starting MLflow"):
+            self._start(
+                "mlflow", self.mlflow_command(), self._mlflow_environment(), self._mlflow_answers
+            )
 
     def stop(self, services: Sequence[str] = SERVICES) -> None:
         """Stop services that run, in reverse order of their start.
@@ -257,7 +261,7 @@ class Stack:
             number = signal.SIGINT if service == "postgresql" else signal.SIGTERM
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, number)
-            with contextlib.suppress(psutil.TimeoutExpired):
+            with contextlib.suppress(psutil.TimeoutExpired), progress.step(f"Stopping {service}"):
                 process.wait(STOP_SECONDS)
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -577,6 +581,7 @@ def main() -> int:
     arguments = parse()
     folder: Path = arguments.folder.resolve()
     starting = arguments.command == "start"
+    progress.log_to_stderr()
     if not starting and not (folder / "stack.json").is_file():
         print(f"error: there is no stack in {folder}; start one, or name its --folder")
         return 1

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import NoReturn, TextIO
 
-from spam_mlflow import __version__, error_messages
+from spam_mlflow import __version__, error_messages, progress
 from spam_mlflow.config import compose, paths, reference
 from spam_mlflow.config.masking import mask_record, masked
 from spam_mlflow.config.overrides import literal, split_overrides
@@ -106,8 +106,7 @@ def script() -> int:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command line `arguments` and return the exit status; errors take one line."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logging.getLogger("spam_mlflow").setLevel(logging.INFO)
+    progress.log_to_stderr()
     for handler in logging.getLogger().handlers:
         handler.addFilter(mask_record)
     signal.signal(signal.SIGTERM, _interrupt)

@@ -16,6 +16,7 @@ import pandas as pd
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from spam_mlflow import progress
 from spam_mlflow.config.schema import CONFIG, PositiveCount, Seed
 from spam_mlflow.data import group_balance
 from spam_mlflow.data.messages import Messages, row_digest
@@ -121,8 +122,7 @@ class GroupedSplitter:
         Raises:
             UserError: Where there are too few messages for three parts with both classes.
         """
-        _log_start(messages)
-        frame = deduplicated(messages.frame, self.jaccard)
+        frame = _grouped(messages, self.jaccard)
         shares = {"test": self.test, "validation": self.validation}
         shares["train"] = 1 - self.test - self.validation
         frame = frame.assign(part=_assigned(frame, shares, self.seed))
@@ -160,14 +160,13 @@ class CrossSourceSplitter:
             UserError: Where there is no such source, or no other one, and where there are too few
                 messages for three parts with both classes.
         """
-        _log_start(messages)
         existing = sorted(messages.frame["source"].unique())
         if self.held_out not in existing or len(existing) < 2:
             raise UserError(
                 f"split.held_out={self.held_out!r} must be one of several sources; "
                 f"{messages.name} has {', '.join(existing)}"
             )
-        frame = deduplicated(messages.frame, self.jaccard)
+        frame = _grouped(messages, self.jaccard)
         test = frame["source"] == self.held_out
         frame = frame[test | ~frame["group"].isin(frame.loc[test, "group"])].reset_index(drop=True)
         test = frame["source"] == self.held_out
@@ -294,9 +293,10 @@ def assign_folds(frame: pd.DataFrame, folds: int, seed: int) -> np.ndarray:
     return frame["group"].map(fold).to_numpy()
 
 
-def _log_start(messages: Messages) -> None:
-    """Say what is next, since grouping takes half a minute for 300,000 messages."""
-    logger.info("Splitting %s messages: near-duplicates stay together", f"{len(messages.frame):,}")
+def _grouped(messages: Messages, jaccard: float) -> pd.DataFrame:
+    """Return the messages as `deduplicated` does, and show it: 300,000 take half a minute."""
+    with progress.step(f"Grouping near-duplicates among {len(messages.frame):,} messages"):
+        return deduplicated(messages.frame, jaccard)
 
 
 def _assigned(frame: pd.DataFrame, shares: Mapping[str, float], seed: int) -> pd.Series:

@@ -6,6 +6,7 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 
+from spam_mlflow import progress
 from spam_mlflow.config.schema import GateSettings
 from spam_mlflow.gate import (
     budgets,
@@ -18,6 +19,7 @@ from spam_mlflow.gate import (
 )
 from spam_mlflow.gate.check import Check, Holdout, Scored, failed_checks
 from spam_mlflow.gate.scoring_server import ScoringServer
+from spam_mlflow.progress import Step
 from spam_mlflow.registry import loading, model_logging
 from spam_mlflow.registry.versions import Version
 from spam_mlflow.scorer.pyfunc_model import TEXT
@@ -50,8 +52,12 @@ def run(
     Raises:
         UserError: If a version cannot be loaded or served.
     """
-    with tempfile.TemporaryDirectory(prefix="spam_mlflow-") as scratch:
+    with (
+        progress.step(f"Gate of version {candidate.number}") as stage,
+        tempfile.TemporaryDirectory(prefix="spam_mlflow-") as scratch,
+    ):
         folder = Path(scratch)
+        stage.detail = "files and provenance"
         model = loading.download(candidate.uri, folder / "candidate")
         checks = [
             *provenance.provenance_checks(candidate, holdout, settings),
@@ -63,8 +69,9 @@ def run(
         if untrusted and not run_untrusted:
             why = f"its code was not run, since it fails {untrusted[0]}; override=... runs it"
             return [*checks, Check("scores", "-", "-", "not applicable", why)]
+        stage.detail = "scores of the champion"
         champion_scores = _champion_scores(champion, holdout, folder) if champion else None
-        return [*checks, *_score_checks(model, champion_scores, holdout, settings, folder)]
+        return [*checks, *_score_checks(model, champion_scores, holdout, settings, folder, stage)]
 
 
 def _score_checks(
@@ -73,24 +80,33 @@ def _score_checks(
     holdout: Holdout,
     settings: GateSettings,
     folder: Path,
+    stage: Step,
 ) -> list[Check]:
     """Return the results of all checks that need the version's scores."""
+    stage.detail = "start of the scoring servers"
     save_noop(folder / "noop")
     with (
         scoring_server.running(model, folder / "candidate.log") as server,
         scoring_server.running(folder / "noop", folder / "noop.log") as baseline,
     ):
+        stage.detail = "scores of the version"
         scored = _scored(model, server, holdout)
+        stage.detail = "scores in a fresh process"
         fresh = child_process.spam_probability(model, holdout.texts, folder / "fresh")
-        return [
-            *quality.metric_checks(scored, holdout, settings),
-            *quality.champion_checks(scored, champion, holdout, settings),
-            *quality.baseline_checks(scored, holdout, settings),
-            *quality.slice_checks(scored, holdout, settings),
-            *quality.behavior_checks(scored, server.spam_probability, holdout, settings),
-            *service.service_checks(scored, server, fresh, settings),
-            *budgets.budget_checks(server, baseline, model, settings),
-        ]
+        families = {
+            "metrics": quality.metric_checks(scored, holdout, settings),
+            "champion": quality.champion_checks(scored, champion, holdout, settings),
+            "baseline": quality.baseline_checks(scored, holdout, settings),
+            "slices": quality.slice_checks(scored, holdout, settings),
+            "behavior": quality.behavior_checks(scored, server.spam_probability, holdout, settings),
+            "service": service.service_checks(scored, server, fresh, settings),
+            "budgets": budgets.budget_checks(server, baseline, model, settings),
+        }
+        checks: list[Check] = []
+        for name, results in families.items():
+            stage.detail = name
+            checks += results  # made here, since they are generators
+        return checks
 
 
 def save_noop(folder: Path) -> None:

@@ -11,6 +11,7 @@ from mlflow import MlflowClient
 from mlflow.entities import LoggedModelInput
 from omegaconf import DictConfig
 
+from spam_mlflow import progress
 from spam_mlflow.config.compose import flatten
 from spam_mlflow.config.schema import EvaluateSettings
 from spam_mlflow.data.messages import Messages
@@ -82,20 +83,24 @@ def run(settings: EvaluateSettings, cfg: DictConfig) -> float | None:
         lineage.log_code_version()
         run_names.name_run(settings.model_uri)  # so that a run that fails now has a name, too
         reference = versions.resolve(client, settings.model_uri)
-        model = loading.load_model(reference.uri)
+        with progress.step("Loading the model"):
+            model = loading.load_model(reference.uri)
         messages = load_messages(settings, folder, one_class=settings.part in _WITHOUT_SPLIT)
         run_logging.log_rejected(messages, folder)
         mlflow.set_tag(run_logging.PART_TAG, settings.part)
         selected = _select(settings, messages, training_messages.keys(client, model.model_id))
         title = _title(reference, messages, settings.part, selected)
         run_names.name_run(title, instead_of=settings.model_uri)
-        scores = model.spam_probability(list(selected.frame["text"]))
-        report = metrics.report(selected.frame, scores, model.thresholds, selected.prefix)
-        artifacts.write_config(cfg, folder)
-        _write(report, title, folder, settings.safe_csv)
-        run_logging.log_folder(folder)
-        run_logging.show_table(ERRORS_FILE)
-        _log_metrics(report.metrics, model.model_id, active.info.run_id, settings.part)
+        with progress.step(f"Scoring {len(selected.frame):,} messages"):
+            scores = model.spam_probability(list(selected.frame["text"]))
+        with progress.step("Writing tables and plots"):
+            report = metrics.report(selected.frame, scores, model.thresholds, selected.prefix)
+            artifacts.write_config(cfg, folder)
+            _write(report, title, folder, settings.safe_csv)
+        with progress.step("Logging to MLflow"):
+            run_logging.log_folder(folder)
+            run_logging.show_table(ERRORS_FILE)
+            _log_metrics(report.metrics, model.model_id, active.info.run_id, settings.part)
         _show(report, selected, reference)
         logger.info("Run %s: %s messages scored", active.info.run_id, f"{len(scores):,}")
     return report.metrics.get(f"{selected.prefix}_f1")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from mlflow import MlflowClient
 from omegaconf import DictConfig, OmegaConf
 
+from spam_mlflow import progress
 from spam_mlflow.config import commands
 from spam_mlflow.config.compose import flatten
 from spam_mlflow.error_messages import user_message
@@ -114,7 +115,8 @@ def log(
         UserError: If a store fails; the message says where the folder is kept and how to go on.
     """
     try:
-        return _log(pending, folder, classifier, weights)
+        with progress.step("Logging to MLflow"):
+            return _log(pending, folder, classifier, weights)
     except BaseException as error:
         kept = _keep(folder, pending.run_id)
         advice = (

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from mlflow import MlflowClient
 from omegaconf import DictConfig, OmegaConf
 
+from spam_mlflow import progress
 from spam_mlflow.config.instantiate import instantiate, settings
 from spam_mlflow.config.schema import SweepSettings, TrainSettings, Value
 from spam_mlflow.data.messages import Messages
@@ -98,18 +99,32 @@ def run_all(sweep: SweepContext, space: SearchSpace, study: "optuna.Study", pare
         study: The open study.
         parent: ID of the run that the trials' runs are nested in.
     """
+    ended = len(Progress(study.get_trials(deepcopy=False)).ended)
+    with progress.step(f"Sweep {sweep.study}", sweep.settings.trials - ended) as shown:
+        _run_all(sweep, space, study, parent, shown)
+
+
+def _run_all(
+    sweep: SweepContext,
+    space: SearchSpace,
+    study: "optuna.Study",
+    parent: str,
+    shown: progress.Step,
+) -> None:
     client = MlflowClient()
     experiment = client.get_run(parent).info.experiment_id
 
     def prepared() -> "Iterator[tuple[Trial, dict[str, Value], str]]":
         for trial in _next_trials(study, sweep.settings):
             values = space.suggest(trial)
+            shown.detail = f"trial {trial.number}: {run_names.short_values(values)}"
             yield trial, values, _child_run(client, trial, values, experiment, parent)
 
     if sweep.settings.jobs == 1:
         for trial, values, run_id in prepared():
             outcome = run_trial(sweep, trial._trial_id, values, run_id)
             _conclude(client, study, trial.number, run_id, outcome)
+            shown.advance()
         return
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(sweep.settings.jobs, spawn) as pool:
@@ -118,9 +133,9 @@ def run_all(sweep: SweepContext, space: SearchSpace, study: "optuna.Study", pare
             future = pool.submit(run_trial, sweep, trial._trial_id, values, run_id)
             pending[future] = trial.number, run_id
             if len(pending) == sweep.settings.jobs:
-                _conclude_some(client, study, pending)
+                shown.advance(_conclude_some(client, study, pending))
         while pending:
-            _conclude_some(client, study, pending)
+            shown.advance(_conclude_some(client, study, pending))
 
 
 def _next_trials(study: "optuna.Study", settings: SweepSettings) -> "Iterator[Trial]":
@@ -235,12 +250,16 @@ def _conclude(
 
 def _conclude_some(
     client: MlflowClient, study: "optuna.Study", pending: "dict[Future[Outcome], tuple[int, str]]"
-) -> None:
-    """Wait until a trial has ended, close those that have, and remove them from `pending`."""
+) -> int:
+    """Wait until a trial has ended, close those that have, and return their number.
+
+    They are removed from `pending`.
+    """
     done, _ = wait(pending, return_when=FIRST_COMPLETED)
     for future in done:
         number, run_id = pending.pop(future)
         _conclude(client, study, number, run_id, future.result())
+    return len(done)
 
 
 def _best_value(study: "optuna.Study") -> float | None:

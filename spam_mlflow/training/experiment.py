@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from spam_mlflow import progress
 from spam_mlflow.config.schema import DataSettings, TrainSettings
 from spam_mlflow.data.messages import Messages, write_rejected
 from spam_mlflow.data.splitters import Split
@@ -34,9 +35,10 @@ def load_messages(settings: DataSettings, folder: Path, one_class: bool = False)
     Raises:
         UserError: Where the data cannot be read, or a class or source is missing.
     """
-    messages: Messages = settings.data.load()
-    if settings.sources is not None:
-        messages = messages.only(settings.sources)
+    with progress.step("Reading messages"):
+        messages: Messages = settings.data.load()
+        if settings.sources is not None:
+            messages = messages.only(settings.sources)
     if len(messages.rejected):
         write_rejected(messages, folder / REJECTED_FILE, settings.safe_csv)
         logger.warning(
@@ -115,7 +117,8 @@ class Experiment:
     def test(self, fitted: Fit) -> Report:
         """Return the metrics on the test part."""
         part, thresholds = self.split.part("test"), fitted.classifier.metadata.thresholds
-        scores = fitted.classifier.spam_probability(list(part["text"]))
+        with progress.step(f"Scoring the test part, {len(part):,} messages"):
+            scores = fitted.classifier.spam_probability(list(part["text"]))
         return metrics.report(part, scores, thresholds, "test")
 
     def write(
@@ -137,15 +140,16 @@ class Experiment:
             folder: Folder for the files.
             safe_csv: As for `csv_cells.write`.
         """
-        artifacts.write_split(self.split, folder, safe_csv)
-        artifacts.write_plots(test, fitted.epochs, title, folder)
-        artifacts.write_errors(metrics.misclassified(test), folder)
-        artifacts.write_predictions(test, folder, safe_csv)
-        card = model_card.write(
-            fitted.classifier.metadata, self.messages, self.split, values, str(fitted.choice)
-        )
-        (folder / CARD_FILE).write_text(card, encoding="utf-8")
-        fitted.classifier.save(folder / KERAS_FOLDER)
+        with progress.step("Writing tables, plots and model"):
+            artifacts.write_split(self.split, folder, safe_csv)
+            artifacts.write_plots(test, fitted.epochs, title, folder)
+            artifacts.write_errors(metrics.misclassified(test), folder)
+            artifacts.write_predictions(test, folder, safe_csv)
+            card = model_card.write(
+                fitted.classifier.metadata, self.messages, self.split, values, str(fitted.choice)
+            )
+            (folder / CARD_FILE).write_text(card, encoding="utf-8")
+            fitted.classifier.save(folder / KERAS_FOLDER)
 
 
 def _write_profile(profile: cProfile.Profile, file: Path) -> None:

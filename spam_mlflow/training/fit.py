@@ -2,8 +2,8 @@
 
 import contextlib
 import functools
+import logging
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from spam_mlflow import progress
 from spam_mlflow.config.schema import TrainSettings
 from spam_mlflow.data import augmentation
 from spam_mlflow.data.splitters import Split, assign_folds
@@ -23,6 +24,8 @@ from spam_mlflow.scorer.labels import is_spam
 from spam_mlflow.scorer.vectorizers import Vectorizer
 from spam_mlflow.training import agreement, memory, thresholds
 from spam_mlflow.training.thresholds import Choice
+
+logger = logging.getLogger(__name__)
 
 EpochListener = Callable[[int, Mapping[str, float]], None]
 """Called after each epoch with its number, from 0, and its metrics by name."""
@@ -133,19 +136,21 @@ def fit(
     rows = _rows_with_folds(split, architecture.folds, seed)
     start = time.perf_counter()
     vectorizer = architecture.vectorizer()
-    training = _encode(_with_copies(rows, settings, seed), vectorizer.fit_transform)
-    memory.release()
-    if architecture.folds:
-        out_of_fold = _Encoded(rows, training.inputs)
-    else:
-        out_of_fold = _encode(split.part("validation").assign(fold=0), vectorizer.transform)
+    with progress.step("Fitting the features"):
+        training = _encode(_with_copies(rows, settings, seed), vectorizer.fit_transform)
+        memory.release()
+        if architecture.folds:
+            out_of_fold = _Encoded(rows, training.inputs)
+        else:
+            out_of_fold = _encode(split.part("validation").assign(fold=0), vectorizer.transform)
     network, epochs = _train(
         architecture, vectorizer, training, out_of_fold, settings, seed, on_epoch, quiet
     )
     seconds = time.perf_counter() - start
-    calibrated, scores = architecture.calibrated(
-        network, vectorizer, out_of_fold.inputs, out_of_fold.spam, out_of_fold.fold
-    )
+    with progress.step("Calibrating the scores"):
+        calibrated, scores = architecture.calibrated(
+            network, vectorizer, out_of_fold.inputs, out_of_fold.spam, out_of_fold.fold
+        )
     choice = thresholds.choose(scores, out_of_fold.spam, settings.threshold)
     low_fpr = thresholds.at_fpr(scores, out_of_fold.spam, LOW_FPR)
     metadata = _metadata(architecture, vectorizer, Thresholds(choice.value, low_fpr), data_digest)
@@ -230,7 +235,9 @@ def _train(
         ),
         **architecture.batches(training.inputs, targets, weights, batch_size, seed),
     }
-    return network, _fit_network(network, fit_arguments, settings, on_epoch, quiet)
+    epoch_steps = settings.steps_per_epoch or -(-len(training.rows) // batch_size)
+    shown = on_epoch if quiet else _logged(on_epoch, settings.epochs)
+    return network, _fit_network(network, fit_arguments, settings, shown, epoch_steps)
 
 
 def _fit_network(
@@ -238,10 +245,11 @@ def _fit_network(
     fit_arguments: Mapping[str, Any],
     settings: TrainSettings,
     on_epoch: EpochListener,
-    quiet: bool,
+    epoch_steps: int,
 ) -> list[dict[str, float]]:
     """Run Keras's training loop and return the metrics of every epoch."""
     epochs: list[dict[str, float]] = []
+    total = settings.epochs * epoch_steps
 
     def record(epoch: int, logs: Mapping[str, float]) -> None:
         metrics = {name: float(value) for name, value in logs.items()}
@@ -249,16 +257,40 @@ def _fit_network(
         epochs.append(metrics)
         on_epoch(epoch, metrics)
 
-    with _defer_interrupts() as raise_if_interrupted:
+    with (
+        _defer_interrupts() as raise_if_interrupted,
+        progress.step("Training", total) as training,
+    ):
+
+        def after_batch() -> None:
+            raise_if_interrupted()
+            training.advance()
+            training.detail = f"epoch {len(epochs) + 1} of {settings.epochs}"
+
         network.fit(
             **fit_arguments,
             epochs=settings.epochs,
             steps_per_epoch=settings.steps_per_epoch or None,
-            callbacks=_callbacks(settings, record, raise_if_interrupted),
-            verbose=0 if quiet else 1 if sys.stdout.isatty() else 2,
+            callbacks=_callbacks(settings, record, after_batch),
+            verbose=0,
         )
         raise_if_interrupted()
     return epochs
+
+
+def _logged(on_epoch: EpochListener, epochs: int) -> EpochListener:
+    """Return a listener that also logs a line for each epoch."""
+    before = time.perf_counter()
+
+    def listen(epoch: int, metrics: Mapping[str, float]) -> None:
+        nonlocal before
+        now = time.perf_counter()
+        values = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+        logger.info("Epoch %s of %s: %s, %.1f s", epoch + 1, epochs, values, now - before)
+        before = now
+        on_epoch(epoch, metrics)
+
+    return listen
 
 
 @contextlib.contextmanager
@@ -287,14 +319,14 @@ def _defer_interrupts() -> Iterator[Callable[[], None]]:
 
 
 def _callbacks(
-    settings: TrainSettings, record: EpochListener, raise_if_interrupted: Callable[[], None]
+    settings: TrainSettings, record: EpochListener, after_batch: Callable[[], None]
 ) -> list[Any]:
     """Return the callbacks of Keras's training loop."""
     callbacks = keras_backend.load().callbacks
     chosen = [
         callbacks.TerminateOnNaN(),
         callbacks.LambdaCallback(
-            on_epoch_end=record, on_train_batch_end=lambda batch, logs: raise_if_interrupted()
+            on_epoch_end=record, on_train_batch_end=lambda batch, logs: after_batch()
         ),
     ]
     if settings.early_stopping or settings.best_weights:

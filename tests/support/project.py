@@ -151,6 +151,11 @@ class Trained:
         return Project(folder)
 
 
+def without_progress(errors: str) -> list[str]:
+    """Return the lines of standard error that do not depend on how long anything takes."""
+    return [line for line in errors.splitlines() if " … " not in line]
+
+
 def require_one_line(done: Done, message: str) -> None:
     """Assert that a command failed with `message` in its last line and no traceback."""
     assert done.returncode == 1

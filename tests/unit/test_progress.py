@@ -1,0 +1,109 @@
+"""Progress of what takes long."""
+
+import io
+import logging
+import re
+import threading
+
+import pytest
+
+from spam_mlflow import progress
+from spam_mlflow.progress import Step
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_short_step_is_silent_and_a_long_one_is_told_of_now_and_then() -> None:
+    step = Step("Reading messages", None)
+    began = step.began
+    assert not step.is_due(began + 1.9, last=0)
+    assert step.is_due(began + 2, last=began - 3)
+    assert not step.is_due(began + 2, last=began)  # another step has just been told of
+    step.last_line = began + 2
+    assert not step.is_due(began + 10, last=began + 2)
+    assert step.is_due(began + 11, last=began + 2)
+    step.last_line = began + 1000
+    assert not step.is_due(began + 1059, last=began + 1000)
+    assert step.is_due(began + 1060, last=began + 1000)
+
+
+def test_a_line_says_what_is_going_on_and_what_is_left() -> None:
+    step = Step("Training", 40)
+    assert step.line(step.began + 3) == "Training … 3 s"
+    step.advance(10)
+    step.detail = "epoch 1 of 4"
+    assert step.line(step.began + 120) == "Training: epoch 1 of 4 … 2 min, 25%, about 6 min left"
+    step.advance(31)  # more than was expected
+    assert step.line(step.began + 120).endswith("100%, about 0 s left")
+
+
+def test_durations_are_in_the_unit_that_one_would_say() -> None:
+    assert [progress.duration(s) for s in (0, 99, 110, 9000)] == ["0 s", "99 s", "2 min", "2.5 h"]
+
+
+def test_where_there_is_no_terminal_long_steps_are_lines_of_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(progress, "_SHORT", 0.0)
+    monkeypatch.setattr(progress, "_PAUSE", 0.0)
+    monkeypatch.setattr(progress, "_TICK", 0.01)
+    told = threading.Event()
+
+    class Told(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            told.set()
+
+    caplog.set_level(logging.INFO, "spam_mlflow")
+    handler = Told()
+    logging.getLogger("spam_mlflow.progress").addHandler(handler)
+    try:
+        with progress.step("Outer"), progress.step("Inner") as inner:
+            inner.detail = "first half"
+            assert told.wait(10)
+    finally:
+        logging.getLogger("spam_mlflow.progress").removeHandler(handler)
+    assert re.match(r"Inner: first half … 0 s$", caplog.messages[0])
+    assert not [thread for thread in threading.enumerate() if thread.name == "progress"]
+
+
+def test_nothing_is_shown_where_the_logger_is_silent(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    caplog.set_level(logging.WARNING, "spam_mlflow")
+    assert list(progress.track([1, 2], "Counting")) == [1, 2]
+    assert terminal.getvalue() == ""
+
+
+def test_a_terminal_gets_a_row_for_each_step_and_log_lines_above_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    caplog.set_level(logging.INFO, "spam_mlflow")
+    handler = progress._LogHandler()
+    logging.getLogger("spam_mlflow").addHandler(handler)
+    try:
+        with progress.step("Sweep [a]", total=2) as outer, progress.step("Training"):
+            outer.advance()
+            logging.getLogger("spam_mlflow").info("a line of the log")
+    finally:
+        logging.getLogger("spam_mlflow").removeHandler(handler)
+    text = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", terminal.getvalue())
+    assert "Sweep [a]" in text
+    assert "Training" in text
+    assert "a line of the log\n" in text
+    assert max(len(line.rstrip()) for line in re.split(r"[\r\n]+", text)) <= 80
+
+
+def test_a_step_ends_with_the_error_that_ends_it(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "spam_mlflow")
+    with pytest.raises(ValueError, match="broken"), progress.step("Reading"):
+        raise ValueError("broken")
+    assert not progress._displays
