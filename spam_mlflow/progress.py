@@ -3,8 +3,8 @@
     with progress.step("Splitting 5,574 messages"):
         ...
     with progress.step("Training", total=500) as training:
-        training.advance()
         training.detail = "epoch 1 of 5"
+        training.advance()
     for batch in progress.track(batches, "Scoring", total=len(batches)):
         ...
 
@@ -41,7 +41,7 @@ class Step:
     Attributes:
         what: What it is.
         total: How much there is to do; None if that is not known.
-        done: How much of it is done.
+        done: How much of it is done, which may be set at any time.
         detail: What is going on now, in a few words, which may be set at any time.
         began: When it began, by `time.monotonic`.
         last_line: When it was last logged as a line; None if it was not.
@@ -213,17 +213,24 @@ def _rich_progress() -> "Progress":
         BarColumn,
         Progress,
         SpinnerColumn,
+        Task,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
     from rich.table import Column
+    from rich.text import Text
+
+    class Bar(BarColumn):
+        def render(self, task: Task) -> Any:
+            """Draw nothing where it is not known how much there is to do."""
+            return Text() if task.total is None else super().render(task)
 
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True)),
-        BarColumn(bar_width=16),
-        TimeElapsedColumn(),
+        Bar(bar_width=16),
+        TimeElapsedColumn(table_column=Column(no_wrap=True, min_width=len("0:00:00"))),
         TimeRemainingColumn(compact=True),
         console=Console(stderr=True),
         transient=True,

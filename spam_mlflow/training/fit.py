@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import logging
+import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 EpochListener = Callable[[int, Mapping[str, float]], None]
 """Called after each epoch with its number, from 0, and its metrics by name."""
+
+_SHOWN = ("loss", "val_loss", "val_accuracy")  # metrics of an epoch that are printed
 
 LOW_FPR = 0.002
 """Ham false-positive rate at which recall is compared between models."""
@@ -235,9 +238,8 @@ def _train(
         ),
         **architecture.batches(training.inputs, targets, weights, batch_size, seed),
     }
-    epoch_steps = settings.steps_per_epoch or -(-len(training.rows) // batch_size)
     shown = on_epoch if quiet else _logged(on_epoch, settings.epochs)
-    return network, _fit_network(network, fit_arguments, settings, shown, epoch_steps)
+    return network, _fit_network(network, fit_arguments, settings, shown)
 
 
 def _fit_network(
@@ -245,11 +247,9 @@ def _fit_network(
     fit_arguments: Mapping[str, Any],
     settings: TrainSettings,
     on_epoch: EpochListener,
-    epoch_steps: int,
 ) -> list[dict[str, float]]:
     """Run Keras's training loop and return the metrics of every epoch."""
     epochs: list[dict[str, float]] = []
-    total = settings.epochs * epoch_steps
 
     def record(epoch: int, logs: Mapping[str, float]) -> None:
         metrics = {name: float(value) for name, value in logs.items()}
@@ -259,12 +259,12 @@ def _fit_network(
 
     with (
         _defer_interrupts() as raise_if_interrupted,
-        progress.step("Training", total) as training,
+        progress.step("Training", settings.epochs) as training,
     ):
 
-        def after_batch() -> None:
+        def after_batch(share: float) -> None:
             raise_if_interrupted()
-            training.advance()
+            training.done = len(epochs) + share
             training.detail = f"epoch {len(epochs) + 1} of {settings.epochs}"
 
         network.fit(
@@ -285,7 +285,7 @@ def _logged(on_epoch: EpochListener, epochs: int) -> EpochListener:
     def listen(epoch: int, metrics: Mapping[str, float]) -> None:
         nonlocal before
         now = time.perf_counter()
-        values = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+        values = ", ".join(f"{n} {metrics[n]:.4f}" for n in _SHOWN if n in metrics)
         logger.info("Epoch %s of %s: %s, %.1f s", epoch + 1, epochs, values, now - before)
         before = now
         on_epoch(epoch, metrics)
@@ -319,16 +319,23 @@ def _defer_interrupts() -> Iterator[Callable[[], None]]:
 
 
 def _callbacks(
-    settings: TrainSettings, record: EpochListener, after_batch: Callable[[], None]
+    settings: TrainSettings, record: EpochListener, after_batch: Callable[[float], None]
 ) -> list[Any]:
-    """Return the callbacks of Keras's training loop."""
+    """Return the callbacks of Keras's training loop.
+
+    Args:
+        settings: How the model is fitted.
+        record: Called after each epoch.
+        after_batch: Called after each batch with the fraction of the epoch that is done.
+    """
     callbacks = keras_backend.load().callbacks
-    chosen = [
-        callbacks.TerminateOnNaN(),
-        callbacks.LambdaCallback(
-            on_epoch_end=record, on_train_batch_end=lambda batch, logs: after_batch()
+    listener: Any = callbacks.LambdaCallback(
+        on_epoch_end=record,
+        on_train_batch_end=lambda batch, logs: after_batch(
+            (batch + 1) / (listener.params["steps"] or math.inf)
         ),
-    ]
+    )
+    chosen = [callbacks.TerminateOnNaN(), listener]
     if settings.early_stopping or settings.best_weights:
         patience = settings.early_stopping or settings.epochs
         best = settings.best_weights
