@@ -3,7 +3,8 @@
 `python -m spam_mlflow COMMAND key=value ...`, or `spam-mlflow` where the package is installed,
 takes plain Hydra overrides. `--data-dir` and `--overrides` take their value as it is, whatever
 characters it holds: they are what `MLproject` passes on. `mlflow run` appends parameters that
-`MLproject` does not declare as `--key value`; they count as overrides, too.
+`MLproject` does not declare as `--key value`; they count as overrides, too. `--json` stands for
+`json=true`.
 """
 
 import argparse
@@ -222,7 +223,12 @@ def _with_appended(arguments: Sequence[str]) -> list[str]:
     Overrides come first: argparse takes them in one stretch only.
     """
     overrides, options = [], []
-    words = iter(arguments)
+    # `mlflow run` appends `--json true`, which is a key and its value.
+    followed = zip(arguments, [*arguments[1:], ""], strict=False)
+    words = iter(
+        "json=true" if word == "--json" and following not in ("true", "false") else word
+        for word, following in followed
+    )
     for word in words:
         option, equals, value = word.partition("=")
         if not option.startswith("-"):

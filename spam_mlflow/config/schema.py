@@ -204,6 +204,7 @@ class EvaluateSettings(DataSettings):
     storage: StorageSettings
     model_uri: Text
     part: Literal["train", "validation", "test", "all", "unseen"]
+    json: bool
 
 
 @dataclass(frozen=True, config=CONFIG, kw_only=True)
@@ -238,6 +239,7 @@ class PromoteSettings(DataSettings):
     allow_no_champion: bool
     dry_run: bool
     override: Text | None
+    json: bool
 
 
 @dataclass(frozen=True, config=CONFIG)
@@ -254,6 +256,7 @@ class HistorySettings:
     """See `conf/history.yaml`."""
 
     alias: Alias
+    json: bool
 
 
 @dataclass(frozen=True, config=CONFIG)
@@ -269,6 +272,7 @@ class CompareSettings:
     columns: tuple[str, ...]
     log: bool
     output_dir: str | None
+    json: bool
 
 
 @dataclass(frozen=True, config=CONFIG)

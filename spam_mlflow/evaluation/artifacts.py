@@ -95,14 +95,21 @@ def metrics_table(metrics: Mapping[str, float], prefix: str) -> str:
         metrics: Metrics by their full name, such as "test_f1__uci_sms".
         prefix: Part of the data, such as "test"; the metrics of other parts are left out.
     """
+    return markdown(*metrics_cells(metrics, prefix))
+
+
+def metrics_cells(
+    metrics: Mapping[str, float], prefix: str
+) -> tuple[list[str], list[tuple[str, ...]]]:
+    """Return header and rows of `metrics_table`."""
     names = [n.removeprefix(f"{prefix}_") for n in metrics if n.startswith(f"{prefix}_")]
     rows: dict[str, dict[str, float]] = {}
     for name in names:
         metric, _, source = name.partition("__")
         rows.setdefault(metric, {})[source or "all"] = metrics[f"{prefix}_{name}"]
     table = pd.DataFrame.from_dict(rows, orient="index")
-    cells = (
+    cells = [
         (str(metric), *(f"{value:.4f}" if pd.notna(value) else "n/a" for value in values))
         for metric, values in table.iterrows()
-    )
-    return markdown(("metric", *table.columns), cells)
+    ]
+    return ["metric", *table.columns], cells

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -92,8 +93,18 @@ def ranked(runs: Sequence[Run], metric: str) -> list[Run]:
     return sorted(runs, key=key)
 
 
+def table_header(columns: Sequence[str]) -> list[str]:
+    """Return the header of `table_rows`, names of metrics broken where they may be."""
+    return ["run", *(_broken(name) for name in columns)]
+
+
+def _broken(name: str) -> str:
+    """Return a metric's name with line breaks, as narrow as its values where it can be."""
+    return "\n".join(textwrap.wrap(name.replace("_", "_ "), 9)).replace("_ ", "_")
+
+
 def table_rows(runs: Sequence[Run], columns: Sequence[str]) -> list[list[str]]:
-    """Return the rows of a table: id, start (UTC), status, name and metrics of each run.
+    """Return the rows of a table: what each run is, in some lines, and its metrics.
 
     Args:
         runs: The runs, in order.
@@ -101,14 +112,37 @@ def table_rows(runs: Sequence[Run], columns: Sequence[str]) -> list[list[str]]:
     """
     return [
         [
-            run.info.run_id[:_ID_SHOWN],
-            datetime.fromtimestamp(run.info.start_time / 1000, UTC).strftime("%Y-%m-%d %H:%M"),
-            run.info.status.lower(),
-            textwrap.shorten(str(run.info.run_name or ""), _NAME_SHOWN, placeholder=" …"),
+            f"{run.info.run_id[:_ID_SHOWN]} {_started(run)}{_unfinished(run)}\n"
+            + textwrap.shorten(str(run.info.run_name or ""), _NAME_SHOWN, placeholder=" …"),
             *(_formatted(run.data.metrics.get(column)) for column in columns),
         ]
         for run in runs
     ]
+
+
+def as_record(run: Run, columns: Sequence[str]) -> dict[str, Any]:
+    """Return a run of the table as data.
+
+    Args:
+        run: The run.
+        columns: Names of the metrics.
+    """
+    return {
+        "run_id": run.info.run_id,
+        "name": run.info.run_name,
+        "started": datetime.fromtimestamp(run.info.start_time / 1000, UTC).isoformat(),
+        "status": run.info.status.lower(),
+        "metrics": {column: run.data.metrics.get(column) for column in columns},
+    }
+
+
+def _started(run: Run) -> str:
+    return datetime.fromtimestamp(run.info.start_time / 1000, UTC).strftime("%Y-%m-%d %H:%M")
+
+
+def _unfinished(run: Run) -> str:
+    status = run.info.status.lower()
+    return "" if status == "finished" else f" {status}"
 
 
 def _formatted(value: float | None) -> str:
@@ -235,11 +269,19 @@ def by_holdout(scored: Sequence[Scored]) -> list[list[Scored]]:
     return list(holdouts.values())
 
 
+def formatted_interval(interval: tuple[float, float, float]) -> tuple[str, str]:
+    """Return a metric, and the bounds of its 95 % interval, as cells of a table."""
+    value, low, high = interval
+    if np.isnan(value):
+        return "not defined", "-"
+    return f"{value:.4f}", f"{low:.4f} to {high:.4f}"
+
+
 def formatted_intervals(scored: Scored) -> list[str]:
     """Return each of `METRICS` with the bounds of its 95 % interval, as text for a table."""
     return [
-        "not defined" if np.isnan(value) else f"{value:.4f} ({low:.4f} to {high:.4f})"
-        for value, low, high in scored.intervals
+        value if bounds == "-" else f"{value} ({bounds})"
+        for value, bounds in map(formatted_interval, scored.intervals)
     ]
 
 

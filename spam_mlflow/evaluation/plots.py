@@ -110,7 +110,7 @@ def search_history(values: Sequence[float], objective: str, title: str) -> "Figu
         title: Title of the plot.
     """
     figure, axes = _new(title, f"{objective} by trial")
-    numbers = np.arange(1, len(values) + 1)
+    numbers = np.arange(len(values))
     axes.plot(numbers, values, "o", color=_HAM, label="trial")
     axes.step(numbers, np.fmax.accumulate(values), where="post", color=_SPAM, label="best so far")
     axes.set_xlabel("trial")

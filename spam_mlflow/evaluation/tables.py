@@ -1,9 +1,11 @@
 """Tables for terminals and for files."""
 
 import io
+import json
+import math
 import shutil
-from collections.abc import Iterable, Sequence
-from typing import TextIO
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TextIO
 
 _PLAIN = 80  # columns of a table that does not go to a terminal
 _NAME = 28  # columns up to which the first cell of a row is not wrapped
@@ -27,7 +29,27 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join([lines[0], rule, *lines[1:]])
 
 
-def terminal(header: Sequence[str], rows: Iterable[Sequence[str]], stream: TextIO) -> str:
+def as_json(value: Any) -> str:
+    """Return data as JSON, for programs that read what a command prints.
+
+    Args:
+        value: Mappings, sequences, strings, numbers and None. Numbers that are not finite, which
+            JSON does not have, become null.
+    """
+    return json.dumps(_finite(value), indent=2, ensure_ascii=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def terminal(
+    header: Sequence[str], rows: Iterable[Sequence[str]], stream: TextIO, style: str = ""
+) -> str:
     """Return a table whose cells are wrapped to the width of a terminal.
 
     Args:
@@ -35,6 +57,7 @@ def terminal(header: Sequence[str], rows: Iterable[Sequence[str]], stream: TextI
         rows: Cells of each row, as many as there are columns.
         stream: Where the table will be written. If that is no terminal, the table is plain text
             of at most 80 columns.
+        style: Color of the first column on a terminal, such as "red".
     """
     from rich import box
     from rich.console import Console
@@ -44,13 +67,18 @@ def terminal(header: Sequence[str], rows: Iterable[Sequence[str]], stream: TextI
     live = stream.isatty()
     width = min(shutil.get_terminal_size().columns, _WIDEST) if live else _PLAIN
     cells = [tuple(row) for row in rows]
-    longest = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
+    longest = [
+        max(len(line) for cell in column for line in cell.splitlines() or [""])
+        for column in zip(header, *cells, strict=True)
+    ]
     fits = sum(longest) + 3 * len(header) + 1 <= width
     table = Table(box=box.MARKDOWN)
     for number, name in enumerate(header):
         # Names in the first column are read, and looked for, as a whole.
         fixed = None if fits or number else min(longest[0], _NAME, width // 2)
-        table.add_column(Text(name), overflow="fold", width=fixed)
+        table.add_column(
+            Text(name), overflow="fold", width=fixed, style=style if live and not number else None
+        )
     for row in cells:
         table.add_row(*map(Text, row))
     text = io.StringIO()

@@ -17,6 +17,7 @@ from spam_mlflow.scorer.labels import is_spam
 Verdict = Literal["failed", "passed", "not applicable"]
 
 _VERDICTS: tuple[Verdict, ...] = get_args(Verdict)  # in the order in which they are shown
+_COLORS: Mapping[Verdict, str] = {"failed": "red", "passed": "green", "not applicable": "dim"}
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ def as_text(checks: Sequence[Check], stream: TextIO) -> str:
         "not applicable": ("why",),
     }
     parts = [
-        tables.terminal((verdict, *columns), rows, stream)
+        tables.terminal((verdict, *columns), rows, stream, _COLORS[verdict])
         for verdict, columns in shown.items()
         if (
             rows := [

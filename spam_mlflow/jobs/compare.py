@@ -1,28 +1,29 @@
 """List runs, and report on chosen ones."""
 
 import logging
+import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from omegaconf import DictConfig
 
+from spam_mlflow import progress
 from spam_mlflow.config.compose import compose
 from spam_mlflow.config.schema import CompareSettings
 from spam_mlflow.errors import UserError
-from spam_mlflow.evaluation import comparison, report, run_data
+from spam_mlflow.evaluation import comparison, report, run_data, tables
 from spam_mlflow.evaluation.comparison import Difference, Scored
-from spam_mlflow.evaluation.tables import markdown
 from spam_mlflow.storage import s3
 from spam_mlflow.tracking import run_logging, run_names, runs
 from spam_mlflow.tracking.run_folder import run_folder
 
 logger = logging.getLogger(__name__)
-
-_HEADER = ("run", "started (UTC)", "status", "name")
 
 
 def run(settings: CompareSettings, cfg: DictConfig) -> None:
@@ -42,8 +43,12 @@ def run(settings: CompareSettings, cfg: DictConfig) -> None:
     chosen = [comparison.choose(found, wanted) for wanted in settings.runs]
     with run_folder(settings.output_dir) as folder:
         scored, problems = _load(chosen)
-        differences = report.write(chosen, scored, problems, folder)
-        _print_report(scored, problems, differences)
+        with progress.step("Writing the report"):
+            differences = report.write(chosen, scored, problems, folder)
+        if settings.json:
+            print(tables.as_json(_as_data(scored, problems, differences)))
+        else:
+            _print_report(scored, differences)
         if settings.log:
             _log(scored, experiment, folder)
         if settings.output_dir is not None:
@@ -54,9 +59,18 @@ def _print_table(found: Sequence[Run], settings: CompareSettings) -> None:
     _require_metrics(found, settings)
     shown = comparison.ranked(found, settings.sort)[: settings.limit]
     groups = run_data.by_data(shown, found)
+    if settings.json:
+        runs_shown = [
+            {"data": data, **comparison.as_record(entry, settings.columns)}
+            for data, same in groups.items()
+            for entry in same
+        ]
+        print(tables.as_json({"sort": settings.sort, "found": len(found), "runs": runs_shown}))
+        return
+    header = comparison.table_header(settings.columns)
     for data, same in groups.items():
         rows = comparison.table_rows(same, settings.columns)
-        print(f"{data}\n\n{markdown((*_HEADER, *settings.columns), rows)}\n")
+        print(f"{data}\n\n{tables.terminal(header, rows, sys.stdout)}\n")
     apart = "; metrics in different tables are of different messages, and cannot be compared"
     print(
         f"{len(shown)} of {len(found)} runs, by {settings.sort}{apart if len(groups) > 1 else ''}"
@@ -76,7 +90,8 @@ def _load(chosen: Sequence[Run]) -> tuple[list[Scored], dict[str, str]]:
     """Return the runs' predictions, and by its ID why a run has none."""
     scored, problems = [], {}
     with tempfile.TemporaryDirectory() as scratch:
-        for entry, name in zip(chosen, comparison.unique_names(chosen), strict=True):
+        named = zip(chosen, comparison.unique_names(chosen), strict=True)
+        for entry, name in progress.track(named, "Downloading predictions", len(chosen)):
             try:
                 scored.append(comparison.load(entry, name, Path(scratch)))
             except UserError as error:
@@ -87,14 +102,17 @@ def _load(chosen: Sequence[Run]) -> tuple[list[Scored], dict[str, str]]:
     return scored, problems
 
 
-def _print_report(
-    scored: Sequence[Scored], problems: dict[str, str], differences: Sequence[Difference]
-) -> None:
+def _print_report(scored: Sequence[Scored], differences: Sequence[Difference]) -> None:
     holdouts = comparison.by_holdout(scored)
     for same in holdouts:
         print(f"{len(same[0].table):,} messages: {same[0].data}\n")
-        rows = [[entry.name, *comparison.formatted_intervals(entry)] for entry in same]
-        print(markdown(("run", *comparison.METRICS), rows), end="\n\n")
+        rows = [
+            [entry.name, metric, *comparison.formatted_interval(interval)]
+            for entry in same
+            for metric, interval in zip(comparison.METRICS, entry.intervals, strict=True)
+        ]
+        of_runs = ("run", "metric", "value", "95 % interval")
+        print(tables.terminal(of_runs, rows, sys.stdout), end="\n\n")
     if differences:
         rows = [
             [
@@ -104,9 +122,42 @@ def _print_report(
             for d in differences
         ]
         header = ("run", "minus", "metric", "difference", "95 % interval", "")
-        print(markdown(header, rows))
+        print(tables.terminal(header, rows, sys.stdout))
     for refusal in report.refusals(holdouts):
         print(f"\nRefused: {refusal}")
+
+
+def _as_data(
+    scored: Sequence[Scored], problems: dict[str, str], differences: Sequence[Difference]
+) -> dict[str, Any]:
+    """Return what `_print_report` prints, and the runs that were left out with the reasons."""
+    holdouts = comparison.by_holdout(scored)
+    return {
+        "holdouts": [
+            {
+                "data": same[0].data,
+                "messages": len(same[0].table),
+                "runs": [
+                    {
+                        "run_id": entry.run.info.run_id,
+                        "name": entry.name,
+                        "trained_on": entry.trained_on,
+                        "metrics": {
+                            metric: dict(zip(("value", "low", "high"), interval, strict=True))
+                            for metric, interval in zip(
+                                comparison.METRICS, entry.intervals, strict=True
+                            )
+                        },
+                    }
+                    for entry in same
+                ],
+            }
+            for same in holdouts
+        ],
+        "differences": [{**asdict(d), "verdict": d.verdict} for d in differences],
+        "refused": report.refusals(holdouts),
+        "left_out": problems,
+    }
 
 
 def _log(scored: Sequence[Scored], experiment: str, folder: Path) -> None:

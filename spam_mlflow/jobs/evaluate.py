@@ -1,9 +1,11 @@
 """Score a logged or registered model on any data set."""
 
 import logging
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pandas as pd
@@ -17,7 +19,7 @@ from spam_mlflow.config.schema import EvaluateSettings
 from spam_mlflow.data.messages import Messages
 from spam_mlflow.data.splitters import Split
 from spam_mlflow.errors import UserError
-from spam_mlflow.evaluation import artifacts, metrics
+from spam_mlflow.evaluation import artifacts, metrics, tables
 from spam_mlflow.registry import loading, model_logging, training_messages, versions
 from spam_mlflow.tracking import lineage, run_logging, run_names, runs
 from spam_mlflow.tracking.run_folder import ERRORS_FILE, run_folder
@@ -101,7 +103,10 @@ def run(settings: EvaluateSettings, cfg: DictConfig) -> float | None:
             run_logging.log_folder(folder)
             run_logging.show_table(ERRORS_FILE)
             _log_metrics(report.metrics, model.model_id, active.info.run_id, settings.part)
-        _show(report, selected, reference)
+        _show(report, selected, reference, settings.json)
+        if settings.json:
+            values = _as_data(report, selected, reference, active.info.run_id, settings.part)
+            print(tables.as_json(values))
         logger.info("Run %s: %s messages scored", active.info.run_id, f"{len(scores):,}")
     return report.metrics.get(f"{selected.prefix}_f1")
 
@@ -155,7 +160,28 @@ def _write(report: metrics.Report, title: str, folder: Path, safe_csv: bool) -> 
     artifacts.write_plots(report, [], title, folder)
 
 
-def _show(report: metrics.Report, selected: Selection, reference: versions.Reference) -> None:
+def _as_data(
+    report: metrics.Report,
+    selected: Selection,
+    reference: versions.Reference,
+    run_id: str,
+    part: str,
+) -> dict[str, Any]:
+    return {
+        "run_id": run_id,
+        "model": reference.uri,
+        "part": part,
+        "messages": len(selected.frame),
+        "trained_on": selected.trained_on,
+        "warning": selected.warning or None,
+        "threshold": report.threshold,
+        "metrics": report.metrics,
+    }
+
+
+def _show(
+    report: metrics.Report, selected: Selection, reference: versions.Reference, as_json: bool
+) -> None:
     """Print and describe the metrics, with a warning before them if the model knows the data."""
     known = "unknown" if selected.trained_on is None else str(selected.trained_on)
     mlflow.set_tags({run_logging.TRAINED_ON_TAG: known, _MODEL_TAG: reference.uri})
@@ -164,7 +190,9 @@ def _show(report: metrics.Report, selected: Selection, reference: versions.Refer
     run_logging.describe_run(f"{warned}{table}")
     if selected.warning:
         logger.warning("%s.", selected.warning)
-    logger.info("%s", table)
+    if not as_json:
+        cells = artifacts.metrics_cells(report.metrics, selected.prefix)
+        logger.info("%s", tables.terminal(*cells, sys.stderr))
 
 
 def _log_metrics(values: Mapping[str, float], model_id: str, run_id: str, part: str) -> None:

@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from spam_mlflow.config.schema import PromoteSettings
 from spam_mlflow.errors import UserError
+from spam_mlflow.evaluation import tables
 from spam_mlflow.gate import gate
 from spam_mlflow.gate.check import (
     Check,
@@ -49,12 +50,16 @@ def run(settings: PromoteSettings, cfg: DictConfig) -> None:
             candidate, champion, holdout, settings.gate, run_untrusted=settings.override is not None
         )
         failed = failed_checks(checks)
-        logger.info("%s", as_text(checks, sys.stderr))
         results = as_dicts(checks, holdout) | {
+            "verdict": _status(failed, settings),
             "candidate": candidate.number,
             "champion": champion.number if champion else None,
             "override": settings.override,
         }
+        if settings.json:
+            print(tables.as_json(results))
+        else:
+            logger.info("%s", as_text(checks, sys.stderr))
         _write(results, checks, folder)
         if not settings.dry_run:
             _record(client, candidate, folder, _status(failed, settings))

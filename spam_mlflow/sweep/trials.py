@@ -38,6 +38,10 @@ logger = logging.getLogger(__name__)
 _PRUNED_BY = "val_accuracy"  # of each epoch; unlike the loss, it is comparable between all trials
 
 
+_Pending = dict["Future[Outcome]", tuple[int, str, Mapping[str, Value]]]
+"""Trials that other processes run: their numbers, runs and values."""
+
+
 @dataclass(frozen=True)
 class SweepContext:
     """What all trials of a sweep share; it is also sent to the processes of parallel trials.
@@ -123,15 +127,15 @@ def _run_all(
     if sweep.settings.jobs == 1:
         for trial, values, run_id in prepared():
             outcome = run_trial(sweep, trial._trial_id, values, run_id)
-            _conclude(client, study, trial.number, run_id, outcome)
+            _conclude(client, study, trial.number, run_id, outcome, values)
             shown.advance()
         return
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(sweep.settings.jobs, spawn) as pool:
-        pending: dict[Future[Outcome], tuple[int, str]] = {}
+        pending: _Pending = {}
         for trial, values, run_id in prepared():
             future = pool.submit(run_trial, sweep, trial._trial_id, values, run_id)
-            pending[future] = trial.number, run_id
+            pending[future] = trial.number, run_id, values
             if len(pending) == sweep.settings.jobs:
                 shown.advance(_conclude_some(client, study, pending))
         while pending:
@@ -231,7 +235,12 @@ def _train(
 
 
 def _conclude(
-    client: MlflowClient, study: "optuna.Study", number: int, run_id: str, outcome: Outcome
+    client: MlflowClient,
+    study: "optuna.Study",
+    number: int,
+    run_id: str,
+    outcome: Outcome,
+    values: Mapping[str, Value],
 ) -> None:
     """Close the trial's run and then the trial; if killed in between, it is only run again."""
     from optuna.trial import TrialState
@@ -243,22 +252,23 @@ def _conclude(
     study.tell(number, outcome.value, TrialState[outcome.state])
     best = _best_value(study)
     run_logging.log_trial(number, outcome.value, best)
-    value = outcome.error or ("" if outcome.value is None else f"{outcome.value:.4f}")
+    state = outcome.state.lower()
+    value = f" {outcome.value:.4f}" if outcome.value is not None else ""
     so_far = "" if best is None else f" (best {best:.4f})"
-    logger.info("Trial %s: %s %s%s", number, outcome.state.lower(), value, so_far)
+    why = f": {outcome.error}" if outcome.error else ""
+    parameters = run_names.short_values(values)
+    logger.info("Trial %s: %s%s%s, %s%s", number, state, value, so_far, parameters, why)
 
 
-def _conclude_some(
-    client: MlflowClient, study: "optuna.Study", pending: "dict[Future[Outcome], tuple[int, str]]"
-) -> int:
+def _conclude_some(client: MlflowClient, study: "optuna.Study", pending: _Pending) -> int:
     """Wait until a trial has ended, close those that have, and return their number.
 
     They are removed from `pending`.
     """
     done, _ = wait(pending, return_when=FIRST_COMPLETED)
     for future in done:
-        number, run_id = pending.pop(future)
-        _conclude(client, study, number, run_id, future.result())
+        number, run_id, values = pending.pop(future)
+        _conclude(client, study, number, run_id, future.result(), values)
     return len(done)
 
 

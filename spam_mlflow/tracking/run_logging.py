@@ -157,7 +157,7 @@ def log_trial(number: int, value: float | None, best: float | None) -> None:
     """
     values = {"trial_value": value, "best_value": best}
     known = {name: value for name, value in values.items() if value is not None}
-    mlflow.log_metrics(known, step=number + 1)
+    mlflow.log_metrics(known, step=number)
 
 
 def log_file(file: Path) -> None:

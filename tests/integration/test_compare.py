@@ -1,7 +1,9 @@
+import json
 import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -75,31 +77,42 @@ def store(project: Project) -> Store:
     return store
 
 
+def listed(project: Project, *arguments: str) -> list[dict[str, Any]]:
+    """Return the runs that `compare --json` lists."""
+    done = project.run("compare", "--json", *arguments)
+    assert done.returncode == 0, done.stderr
+    runs: list[dict[str, Any]] = json.loads(done.stdout)["runs"]
+    return runs
+
+
 def test_runs_are_listed_the_best_first_and_the_odd_ones_last(
     project: Project, store: Store
 ) -> None:
-    done = project.run("compare", "columns=[test_f1,loss]")
+    rows = listed(project, "columns=[test_f1,loss]")
+    own = [row for row in rows if row["data"].startswith("own (digest 01234567), split")]
+    assert [row["name"] for row in own[:4]] == ["twin", "twin", "good", "bad"]
+    assert {row["name"]: (row["status"], row["metrics"]) for row in own[4:]} == {
+        "not a number": ("finished", {"test_f1": None, "loss": None}),
+        "running": ("running", {"test_f1": None, "loss": 0.5}),
+    }
+    assert own[3]["run_id"] == store.ids["bad"]
+
+
+def test_the_table_of_runs_fits_a_terminal(project: Project, store: Store) -> None:
+    done = project.run("compare")
     assert done.returncode == 0, done.stderr
-    rows = tables(done.stdout)["own (digest 01234567), split grouped (digest 89abcdef)"]
-    assert [row[3] for row in rows[:4]] == ["twin", "twin", "good", "bad"]
-    assert {row[3]: row[2:] for row in rows[4:]} == {
-        "not a number": ["finished", "not a number", "nan", "-"],
-        "running": ["running", "running", "-", "0.5"],
-    }
-    assert rows[3][0] == store.ids["bad"][:8]
-
-
-def tables(printed: str) -> dict[str, list[list[str]]]:
-    """Return the rows of each table by the line above it."""
-    return {
-        heading: [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows.splitlines()]
-        for heading, rows in re.findall(r"(.*)\n\n\|.*\n\|-.*\n((?:\|.*\n)+)", printed)
-    }
+    rows = [line for line in done.stdout.splitlines() if line.startswith("|")]
+    assert max(map(len, rows)) <= 80
+    assert any(line.startswith(f"| {store.ids['bad'][:8]} ") for line in rows)
+    assert any(line.startswith("| not a number") for line in rows)
+    assert " failed" in done.stdout
+    assert "| nan" in done.stdout
 
 
 def test_runs_on_other_data_are_in_a_table_of_their_own(project: Project, store: Store) -> None:
-    done = project.run("compare")
-    found = {heading: [row[3] for row in rows] for heading, rows in tables(done.stdout).items()}
+    found: dict[str, list[str]] = {}
+    for row in listed(project):
+        found.setdefault(row["data"], []).append(row["name"])
     assert list(found) == [
         "own (digest 01234567), split grouped (digest 89abcdef)",
         "own (digest fedcba98), split grouped (digest 89abcdef)",
@@ -107,6 +120,8 @@ def test_runs_on_other_data_are_in_a_table_of_their_own(project: Project, store:
         "own (digest 01234567), part all, with messages that the model was trained on",
     ]
     assert list(found.values())[1:] == [["elsewhere", "trial 0"], ["foreign", "failed"], ["known"]]
+    done = project.run("compare")
+    assert [line for line in done.stdout.splitlines() if line in found] == list(found)
     assert done.stdout.splitlines()[-1] == (
         "11 of 11 runs, by test_f1; metrics in different tables are of different messages, and "
         "cannot be compared"
@@ -114,9 +129,9 @@ def test_runs_on_other_data_are_in_a_table_of_their_own(project: Project, store:
 
 
 def test_the_list_can_be_filtered_sorted_and_cut(project: Project, store: Store) -> None:
-    chosen = ("filter='metrics.test_f1 > 0.6'", "sort=test_mcc", "limit=1")
-    done = project.run("compare", *chosen, "columns=[test_mcc]")
-    assert done.stdout.splitlines()[4].startswith(f"| {store.ids['good'][:8]} |")
+    chosen = ("filter='metrics.test_f1 > 0.6'", "sort=test_mcc", "limit=1", "columns=[test_mcc]")
+    assert [row["run_id"] for row in listed(project, *chosen)] == [store.ids["good"]]
+    done = project.run("compare", *chosen)
     assert done.stdout.splitlines()[-1] == "1 of 5 runs, by test_mcc"
 
 
@@ -153,13 +168,28 @@ def report(project: Project, store: Store) -> tuple[str, str, Path]:
 
 def test_metrics_have_intervals_and_differences_a_verdict(report: tuple[str, str, Path]) -> None:
     printed, _, _ = report
-    assert re.search(r"^\| good +\| 0\.9744 \(", printed, re.MULTILINE)
-    assert re.search(r"^\| bad +\| 0\.7500 \(", printed, re.MULTILINE)
-    (f1,) = [line for line in printed.splitlines() if "| F1 " in line and "bad" in line[:20]]
+    assert re.search(r"^\| good +\| F1 +\| 0\.9744 +\|", printed, re.MULTILINE)
+    assert re.search(r"^\| bad +\| F1 +\| 0\.7500 +\|", printed, re.MULTILINE)
+    lines = printed.splitlines()
+    (f1,) = [line for line in lines if re.match(r"\| bad +\| good +\| F1 ", line)]
     assert "-0.2244" in f1
     assert "smaller" in f1
-    (fpr,) = [line for line in printed.splitlines() if "| ham FPR " in line and "bad" in line[:20]]
-    assert "no significant difference" in fpr
+    (fpr,) = [line for line in lines if re.match(r"\| bad +\| good +\| ham FPR ", line)]
+    assert "no " in fpr  # "no significant difference", wrapped
+    assert max(len(line) for line in printed.splitlines() if line.startswith("|")) <= 80
+
+
+def test_a_report_is_also_data(project: Project, store: Store) -> None:
+    runs = f"runs=[{store.ids['good']},{store.ids['bad']},{store.ids['failed']}]"
+    done = project.run("compare", runs, "log=false", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    (same,) = told["holdouts"]
+    assert [run["name"] for run in same["runs"]] == ["good", "bad"]
+    assert same["runs"][1]["metrics"]["F1"]["value"] == 0.75
+    verdicts = {d["metric"]: d["verdict"] for d in told["differences"]}
+    assert verdicts == {"F1": "smaller", "ham FPR": "no significant difference"}
+    assert list(told["left_out"]) == [store.ids["failed"]]
 
 
 def test_runs_of_other_messages_are_refused(report: tuple[str, str, Path]) -> None:

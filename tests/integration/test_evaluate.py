@@ -1,3 +1,4 @@
+import json
 import re
 from pathlib import Path
 
@@ -43,8 +44,11 @@ def test_a_model_can_be_evaluated_on_all_of_another_file(
         "data.spam_labels=[1]",
         "part=all",
         f"output_dir={tmp_path / 'out'}",
+        "--json",
     )
     assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["messages"], told["metrics"]["test_accuracy"]) == (2, 1)
     assert "1 of 3 rows were rejected" in done.stderr
     assert "text is empty" in (tmp_path / "out" / "rejected.csv").read_text()
     assert trained_project.last_run().data.metrics["test_accuracy"] == 1

@@ -1,6 +1,7 @@
 """Tables as a terminal and a file show them."""
 
 import io
+import json
 
 import pytest
 
@@ -35,6 +36,21 @@ def test_elsewhere_than_on_a_terminal_a_table_is_plain_and_at_most_80_columns_wi
     assert "n" * 28 in wide
     assert (wide.count("v"), wide.count("w")) == (40, 40)
     assert max(map(len, wide.splitlines())) <= 80
+
+
+def test_color_is_for_terminals_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    header, rows = ("check", "value"), [("a check", "0.1")]
+    assert "\x1b[31ma check" in tables.terminal(header, rows, Terminal(), "red")
+    assert "\x1b" not in tables.terminal(header, rows, io.StringIO(), "red")
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b[31m" not in tables.terminal(header, rows, Terminal(), "red")
+
+
+def test_json_has_null_for_what_is_no_number() -> None:
+    text = tables.as_json({"f1": float("nan"), "rows": [(1, float("inf"))], "name": "é"})
+    assert json.loads(text) == {"f1": None, "rows": [[1, None]], "name": "é"}
 
 
 def test_on_a_terminal_a_table_is_as_wide_as_it(monkeypatch: pytest.MonkeyPatch) -> None:
