@@ -141,7 +141,6 @@ def fit(
     vectorizer = architecture.vectorizer()
     with progress.step("Fitting the features"):
         training = _encode(_with_copies(rows, settings, seed), vectorizer.fit_transform)
-        memory.release()
         if architecture.folds:
             out_of_fold = _Encoded(rows, training.inputs)
         else:
@@ -199,7 +198,9 @@ def _with_copies(rows: pd.DataFrame, settings: TrainSettings, seed: int) -> pd.D
 
 
 def _encode(rows: pd.DataFrame, encode: Callable[[Sequence[str]], Any]) -> _Encoded:
-    return _Encoded(rows, encode(list(rows["text"])))
+    encoded = _Encoded(rows, encode(list(rows["text"])))
+    memory.release()
+    return encoded
 
 
 def _metadata(
