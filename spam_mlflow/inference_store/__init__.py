@@ -1,0 +1,1 @@
+"""Stored inferences: what was predicted, and what people say of it."""

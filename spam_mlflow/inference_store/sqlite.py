@@ -1,0 +1,292 @@
+"""A store in one SQLite file: nothing to start, and several processes may use it."""
+
+import contextlib
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic.dataclasses import dataclass
+
+from spam_mlflow.config.paths import working_root
+from spam_mlflow.config.schema import CONFIG, Text
+from spam_mlflow.errors import UserError
+from spam_mlflow.inference_store.records import (
+    FEEDBACK_COLUMNS,
+    INFERENCE_COLUMNS,
+    Feedback,
+    Filters,
+    Inference,
+    values,
+)
+from spam_mlflow.inference_store.store import RecordSettings
+from spam_mlflow.inference_store.texts import TextPolicy
+
+FILE = "inferences.db"
+"""Name of the file by default."""
+
+_FORMAT = 1  # of the tables; raised whenever older code would misread them
+_BUSY_SECONDS = 10  # for which another process may hold the file
+_AT_ONCE = 500  # rows of a transaction, so that small requests do not wait long for large ones
+_VARIABLES = 500  # of a statement
+_SCHEMA = """
+CREATE TABLE inferences (
+    id TEXT PRIMARY KEY, at TEXT NOT NULL, day TEXT NOT NULL, model_name TEXT NOT NULL,
+    model_version TEXT NOT NULL, label TEXT NOT NULL, spam_probability REAL NOT NULL,
+    threshold REAL NOT NULL, source TEXT NOT NULL, expires INTEGER NOT NULL,
+    text_form TEXT NOT NULL, text TEXT, text_hmac TEXT, text_length INTEGER, signals TEXT
+);
+CREATE INDEX inferences_by_day ON inferences (day, id);
+CREATE INDEX inferences_by_expiry ON inferences (expires);
+CREATE TABLE feedback (
+    id TEXT PRIMARY KEY, inference_id TEXT NOT NULL, at TEXT NOT NULL, day TEXT NOT NULL,
+    label TEXT NOT NULL, reporter TEXT NOT NULL, kind TEXT NOT NULL, note TEXT NOT NULL,
+    expires INTEGER NOT NULL
+);
+CREATE INDEX feedback_by_inference ON feedback (inference_id);
+"""
+
+
+@dataclass(frozen=True, config=CONFIG, kw_only=True)
+class SqliteSettings(RecordSettings):
+    """See `conf/store/sqlite.yaml`.
+
+    Attributes:
+        path: The file; None for FILE where a tracking store would be.
+        synchronous: SQLite's setting of that name.
+    """
+
+    path: Text | None
+    synchronous: Literal["normal", "full"]
+
+    def open(self) -> "SqliteStore":
+        """Return the store, whose file is created if it is missing.
+
+        Raises:
+            UserError: If the file cannot be used.
+        """
+        path = Path(self.path) if self.path else working_root() / FILE
+        return SqliteStore(path, TextPolicy.read(self.text), self.days, self.synchronous)
+
+
+class SqliteStore:
+    """Inferences and feedback in a file; see `Store` for what its methods do.
+
+    Writes take turns in one connection, and reads have one for each thread. With write-ahead
+    logging, neither waits for the other, and what was committed survives the end of the process.
+
+    Args:
+        path: The file, which is created if it is missing.
+        texts: How texts are stored.
+        days: Days after which an item expires.
+        synchronous: "normal" survives the process, "full" also a power failure.
+
+    Raises:
+        UserError: If the file cannot be used.
+    """
+
+    def __init__(self, path: Path, texts: TextPolicy, days: int, synchronous: str) -> None:
+        self.path, self.texts, self.days = path, texts, days
+        self._synchronous = synchronous
+        self._lock, self._local = threading.Lock(), threading.local()
+        self._connections: list[sqlite3.Connection] = []
+        with self._explained():
+            _create(path)
+            self._writer = self._connect()
+            with self._transaction() as cursor:
+                _prepare(cursor, path)
+
+    def add(self, inferences: Sequence[Inference]) -> None:
+        """Store inferences durably."""
+        rows = [values(inference, INFERENCE_COLUMNS) for inference in inferences]
+        for start in range(0, len(rows), _AT_ONCE):
+            self._insert("inferences", INFERENCE_COLUMNS, rows[start : start + _AT_ONCE])
+
+    def find(self, inference_id: str) -> Inference | None:
+        """Return an inference, None if there is none or it has expired."""
+        where = "id = ? AND expires > ?"
+        found = self._inferences(where, [inference_id, int(time.time())], 1)
+        return found[0] if found else None
+
+    def page(self, filters: Filters, before: str | None, limit: int) -> list[Inference]:
+        """Return the newest inferences, the newest first."""
+        asked = {"day": filters.day, "model_version": filters.version, "label": filters.label}
+        terms = ["expires > ?"]
+        arguments: list[int | str] = [int(time.time())]
+        for column, value in asked.items():
+            if value is not None:
+                terms.append(f"{column} = ?")
+                arguments.append(value)
+        if before is not None:
+            terms.append("id < ?")
+            arguments.append(before)
+        return self._inferences(" AND ".join(terms), arguments, limit)
+
+    def oldest(self, limit: int) -> list[Inference]:
+        """Return the oldest inferences, whether they have expired or not, the oldest first."""
+        rows = self._select(INFERENCE_COLUMNS, "FROM inferences ORDER BY id LIMIT ?", [limit])
+        return [Inference(*row) for row in rows]
+
+    def add_feedback(self, feedback: Feedback) -> None:
+        """Store feedback durably."""
+        self._insert("feedback", FEEDBACK_COLUMNS, [values(feedback, FEEDBACK_COLUMNS)])
+
+    def feedback_of(self, inference_ids: Sequence[str]) -> list[Feedback]:
+        """Return what was said of some inferences, the oldest first."""
+        rows: list[Any] = []
+        for ids in _parts(inference_ids):
+            where = f"FROM feedback WHERE inference_id IN ({_marks(ids)}) AND expires > ?"
+            rows += self._select(FEEDBACK_COLUMNS, where, [*ids, int(time.time())])
+        return sorted((Feedback(*row) for row in rows), key=lambda item: item.id)
+
+    def feedback(self, after: str | None, limit: int) -> list[Feedback]:
+        """Return feedback, the oldest first."""
+        where = "FROM feedback WHERE id > ? AND expires > ? ORDER BY id LIMIT ?"
+        rows = self._select(FEEDBACK_COLUMNS, where, [after or "", int(time.time()), limit])
+        return [Feedback(*row) for row in rows]
+
+    def delete(self, inference_ids: Sequence[str]) -> None:
+        """Delete inferences and what was said of them."""
+        self.discard(inference_ids)
+        self._truncate_log()
+
+    def discard(self, inference_ids: Sequence[str]) -> None:
+        """Delete as `delete` does, but leave it to SQLite when its log is overwritten."""
+        for column, table in (("id", "inferences"), ("inference_id", "feedback")):
+            self._delete(table, column, inference_ids)
+
+    def discard_feedback(self, feedback_ids: Sequence[str]) -> None:
+        """Delete feedback by its own IDs."""
+        self._delete("feedback", "id", feedback_ids)
+
+    def purge(self) -> int:
+        """Delete what has expired, and return how many inferences that were."""
+        now = int(time.time())
+        with self._explained(), self._transaction() as cursor:
+            cursor.execute("DELETE FROM inferences WHERE expires <= ?", [now])
+            deleted = cursor.rowcount
+            cursor.execute("DELETE FROM feedback WHERE expires <= ?", [now])
+        self._truncate_log()
+        return int(deleted)
+
+    def count(self) -> int:
+        """Return how many inferences there are."""
+        return int(self._select(("count(*)",), "FROM inferences", [])[0][0])
+
+    def count_feedback(self) -> int:
+        """Return how many items of feedback there are."""
+        return int(self._select(("count(*)",), "FROM feedback", [])[0][0])
+
+    def stats(self) -> Mapping[str, float]:
+        """Return the store's own metrics by name."""
+        return {"store_bytes": float(self.path.stat().st_size)}
+
+    def close(self) -> None:
+        """Close all connections; the last process that does so tidies the log away."""
+        with self._lock:
+            for connection in self._connections:
+                connection.close()
+            self._connections.clear()
+
+    def _inferences(self, where: str, arguments: Sequence[Any], limit: int) -> list[Inference]:
+        rest = f"FROM inferences WHERE {where} ORDER BY id DESC LIMIT ?"
+        rows = self._select(INFERENCE_COLUMNS, rest, [*arguments, limit])
+        return [Inference(*row) for row in rows]
+
+    def _select(self, columns: Sequence[str], rest: str, arguments: Sequence[Any]) -> list[Any]:
+        with self._explained():
+            if not hasattr(self._local, "reader"):
+                self._local.reader = self._connect()
+            reader: sqlite3.Connection = self._local.reader
+            return reader.execute(f"SELECT {', '.join(columns)} {rest}", arguments).fetchall()
+
+    def _insert(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        statement = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({_marks(columns)})"  # noqa: S608
+        with self._explained(), self._transaction() as cursor:
+            cursor.executemany(statement, rows)
+
+    def _delete(self, table: str, column: str, ids: Sequence[str]) -> None:
+        for part in _parts(ids):
+            statement = f"DELETE FROM {table} WHERE {column} IN ({_marks(part)})"  # noqa: S608
+            with self._explained(), self._transaction() as cursor:
+                cursor.execute(statement, part)
+
+    def _truncate_log(self) -> None:
+        """Overwrite what was deleted in the log as well."""
+        with self._explained(), self._lock:
+            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Cursor]:
+        with self._lock:
+            cursor = self._writer.cursor()
+            cursor.execute("BEGIN IMMEDIATE")
+            try:
+                yield cursor
+                cursor.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):  # a full disk ends it by itself
+                    cursor.execute("ROLLBACK")
+                raise
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+        connection.execute("PRAGMA secure_delete = ON")
+        self._connections.append(connection)
+        return connection
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise UserError(
+                f"the inference store {self.path} cannot be used: {error}; set store.path to a "
+                "file that you may write, on a disk with space"
+            ) from error
+
+
+def _create(path: Path) -> None:
+    """Create the file if it is missing; only its owner may read it, and SQLite's files beside it.
+
+    Raises:
+        OSError: If that is not possible.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    if path.stat().st_mode & 0o077:
+        path.chmod(0o600)
+
+
+def _prepare(cursor: sqlite3.Cursor, path: Path) -> None:
+    """Make the tables in a new file.
+
+    Raises:
+        UserError: If the file has other tables.
+    """
+    (found,) = cursor.execute("PRAGMA user_version").fetchone()
+    tables = {name for (name,) in cursor.execute("SELECT name FROM sqlite_master").fetchall()}
+    if not tables:
+        for statement in filter(str.strip, _SCHEMA.split(";")):
+            cursor.execute(statement)
+        cursor.execute(f"PRAGMA user_version = {_FORMAT}")
+    elif found != _FORMAT or "inferences" not in tables:
+        raise UserError(
+            f"{path} is no inference store of format {_FORMAT}; set store.path to another file"
+        )
+
+
+def _parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(ids), _VARIABLES):
+        yield ids[start : start + _VARIABLES]
+
+
+def _marks(values: Sequence[Any]) -> str:
+    return ", ".join("?" * len(values))

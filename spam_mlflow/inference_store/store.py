@@ -1,0 +1,197 @@
+"""What a store of inferences does, whatever it is built on."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Protocol
+
+from pydantic import BeforeValidator, Field
+from pydantic.dataclasses import dataclass
+
+from spam_mlflow.config.schema import CONFIG, Text
+from spam_mlflow.errors import UserError
+from spam_mlflow.inference_store.records import Feedback, Filters, Inference
+from spam_mlflow.inference_store.texts import TextPolicy, TextSetting
+
+PAGE = 500
+"""Items that are read at a time where all are wanted."""
+
+_ANY = Filters()
+_IN_SHORT: Mapping[Any, str] = {True: "plain", False: "off"}
+
+
+def _named(value: Any) -> Any:
+    """Return what store.text=true and store.text=false stand for."""
+    return _IN_SHORT.get(value, value) if isinstance(value, bool) else value
+
+
+class Store(Protocol):
+    """Inferences and feedback. All methods may be called by several threads at once.
+
+    Attributes:
+        texts: How texts are stored.
+        days: Days after which an item expires.
+    """
+
+    texts: TextPolicy
+    days: int
+
+    def add(self, inferences: Sequence[Inference]) -> None:
+        """Store inferences. After this returns, the end of the process loses none of them.
+
+        Raises:
+            UserError: If they cannot be stored.
+        """
+        ...
+
+    def find(self, inference_id: str) -> Inference | None:
+        """Return an inference, None if there is none or it has expired."""
+        ...
+
+    def page(self, filters: Filters, before: str | None, limit: int) -> list[Inference]:
+        """Return the newest inferences that have not expired, the newest first.
+
+        Args:
+            filters: Which are wanted.
+            before: ID that all of them are smaller than; None for the newest.
+            limit: How many at most; there are no more if there are fewer.
+        """
+        ...
+
+    def add_feedback(self, feedback: Feedback) -> None:
+        """Store feedback as an item of its own, durably as by `add`.
+
+        Raises:
+            UserError: If it cannot be stored.
+        """
+        ...
+
+    def feedback_of(self, inference_ids: Sequence[str]) -> list[Feedback]:
+        """Return what was said of some inferences, the oldest first."""
+        ...
+
+    def feedback(self, after: str | None, limit: int) -> list[Feedback]:
+        """Return all feedback that has not expired, the oldest first.
+
+        Args:
+            after: ID that all of them are larger than; None for the oldest.
+            limit: How many at most; there is no more if there are fewer.
+        """
+        ...
+
+    def delete(self, inference_ids: Sequence[str]) -> None:
+        """Delete inferences and what was said of them, so that nothing is left in the files."""
+        ...
+
+    def purge(self) -> int:
+        """Delete what has expired, and return how many inferences that were."""
+        ...
+
+    def stats(self) -> Mapping[str, float]:
+        """Return the store's own metrics by name."""
+        ...
+
+    def close(self) -> None:
+        """Write what is waiting, if that is quick, and let go of files and threads."""
+        ...
+
+
+class StoreSettings(Protocol):
+    """The section `store` of a configuration.
+
+    Attributes:
+        tokens_file: File with the tokens that clients must have; None for none.
+    """
+
+    tokens_file: str | None
+
+    def open(self) -> Store | None:
+        """Return the store; None where nothing is stored.
+
+        Raises:
+            UserError: If it cannot be opened.
+        """
+        ...
+
+
+@dataclass(frozen=True, config=CONFIG, kw_only=True)
+class RecordSettings:
+    """What all stores share: `conf/store/_base.yaml`.
+
+    Attributes:
+        text: What is stored of a text; see `TextPolicy`.
+        days: Days after which an item expires.
+        tokens_file: File with the tokens that clients must have.
+    """
+
+    text: Annotated[TextSetting, BeforeValidator(_named)]
+    days: Annotated[int, Field(ge=1, le=3650)]
+    tokens_file: Text | None
+
+
+@dataclass(frozen=True, config=CONFIG, kw_only=True)
+class NoStore:
+    """Nothing is stored: `conf/store/none.yaml`.
+
+    Attributes:
+        tokens_file: File with the tokens that clients must have.
+    """
+
+    tokens_file: Text | None
+
+    def open(self) -> None:
+        """Return None."""
+        return
+
+
+def inferences(store: Store, filters: Filters = _ANY) -> Iterator[Inference]:
+    """Yield all inferences that are wanted, the newest first, few of them in memory."""
+    before = None
+    while True:
+        found = store.page(filters, before, PAGE)
+        yield from found
+        if len(found) < PAGE:
+            return
+        before = found[-1].id
+
+
+def all_feedback(store: Store) -> Iterator[Feedback]:
+    """Yield all feedback, the oldest first."""
+    after = None
+    while True:
+        found = store.feedback(after, PAGE)
+        yield from found
+        if len(found) < PAGE:
+            return
+        after = found[-1].id
+
+
+def forget(store: Store, text: str) -> int:
+    """Delete all inferences of a text, and return how many there were.
+
+    It is found by its keyed hash, or else by what is stored of it.
+
+    Args:
+        store: The store.
+        text: The message, to the letter.
+    """
+    digest = store.texts.digest(text)
+    forms = {"plain": text, "redacted": TextPolicy("redacted").seal(text, "").text}
+    found = [
+        inference.id
+        for inference in inferences(store)
+        if (digest is not None and inference.text_hmac == digest)
+        or (inference.text is not None and inference.text == forms.get(inference.text_form))
+    ]
+    store.delete(found)
+    return len(found)
+
+
+def opened(settings: StoreSettings) -> Store:
+    """Return the store of a command that needs one.
+
+    Raises:
+        UserError: If there is none, or it cannot be opened.
+    """
+    store = settings.open()
+    if store is None:
+        raise UserError("store=none: there is nothing stored; choose store=sqlite, for example")
+    return store

@@ -1,0 +1,189 @@
+"""The store of inferences: IDs, what is kept of a text, and the SQLite file."""
+
+import dataclasses
+import sqlite3
+import stat
+import time
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from support.inferences import feedback, inference
+
+from spam_mlflow.errors import UserError
+from spam_mlflow.inference_store.records import Filters, is_id, new_id
+from spam_mlflow.inference_store.sqlite import SqliteStore
+from spam_mlflow.inference_store.store import all_feedback, forget, inferences
+from spam_mlflow.inference_store.texts import TextPolicy, TextSetting, redacted
+
+KEY = b"a key that is long enough"
+FORMS: list[TextSetting] = ["off", "hmac", "redacted", "encrypted", "plain"]
+SECRET = "Meet me at the old mill, Zebediah"
+
+
+def test_ids_are_uuids_of_version_7_that_grow() -> None:
+    made = [new_id() for _ in range(10_000)]
+    assert made == sorted(set(made))
+    parsed = uuid.UUID(made[0])
+    assert (parsed.version, parsed.variant) == (7, uuid.RFC_4122)
+    assert abs((parsed.int >> 80) / 1000 - time.time()) < 60
+    assert is_id(made[0])
+    assert not is_id(made[0].upper())
+    assert not is_id("1; DROP TABLE inferences")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SqliteStore]:
+    opened = SqliteStore(tmp_path / "i.db", TextPolicy("plain", KEY), 30, "normal")
+    yield opened
+    opened.close()
+
+
+def test_pages_are_filtered_and_go_on_where_the_last_one_ended(store: SqliteStore) -> None:
+    rows = [
+        inference(str(n), label="spam" if n % 3 == 0 else "ham", day=f"2026-01-0{1 + n % 2}")
+        for n in range(60)
+    ]
+    store.add(rows)
+    newest = [row.id for row in reversed(rows)]
+    pages, before = [], None
+    while page := store.page(Filters(), before, 7):
+        pages += [row.id for row in page]
+        before = page[-1].id
+        store.add([inference("later")])  # new rows do not shift the pages
+    assert pages == newest
+    wanted = Filters(day="2026-01-01", label="spam", version="1")
+    assert [r.id for r in store.page(wanted, None, 60)] == [
+        r.id for r in reversed(rows) if wanted.takes(r)
+    ]
+    assert not store.page(Filters(version="2"), None, 60)
+    assert store.find(rows[5].id) == rows[5]
+
+
+def test_every_row_of_many_threads_is_there_once(store: SqliteStore) -> None:
+    batches = [[inference(str(n)) for n in range(5)] for _ in range(80)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(store.add, batches))
+    found = [row.id for row in inferences(store)]
+    assert sorted(found) == sorted(row.id for batch in batches for row in batch)
+    with pytest.raises(UserError, match="UNIQUE"):
+        store.add(batches[0])
+
+
+def test_feedback_is_added_and_never_overwritten(store: SqliteStore) -> None:
+    row = inference()
+    store.add([row])
+    said = [feedback(row.id, label) for label in ("spam", "ham", "spam")]
+    for item in said:
+        store.add_feedback(item)
+    assert store.feedback_of([row.id, new_id()]) == said
+    assert list(all_feedback(store)) == said
+    assert store.feedback(said[0].id, 1) == said[1:2]
+
+
+def test_what_has_expired_is_not_seen_and_then_deleted(store: SqliteStore) -> None:
+    old, new = inference(expires=int(time.time())), inference()
+    store.add([old, new])
+    store.add_feedback(feedback(old.id, expires=int(time.time())))
+    assert store.find(old.id) is None
+    assert list(inferences(store)) == [new]
+    assert store.purge() == 1
+    assert (store.count(), store.count_feedback()) == (1, 0)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_is_kept_of_a_text(form: TextSetting, tmp_path: Path) -> None:
+    texts = TextPolicy(form, KEY)  # type: ignore[arg-type]
+    store = SqliteStore(tmp_path / "i.db", texts, 30, "normal")
+    row = inference(f"{SECRET}, ann@example.org, 555123", texts)
+    store.add([row, inference("another", texts)])
+    kept = b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    assert (SECRET.encode() in kept) == (form in ("plain", "redacted"))
+    assert (b"555123" in kept) == (form == "plain")
+    shown = {
+        "plain": f"{SECRET}, ann@example.org, 555123",
+        "encrypted": f"{SECRET}, ann@example.org, 555123",
+        "redacted": f"{SECRET}, name@example.com, 000000",
+    }
+    assert texts.reveal(row) == shown.get(form)
+    assert (row.text_hmac is None) == (form == "off")
+    assert row.text_length == len(f"{SECRET}, ann@example.org, 555123")
+    store.close()
+
+
+@pytest.mark.parametrize("form", FORMS[1:])
+def test_a_forgotten_message_is_in_no_file(form: TextSetting, tmp_path: Path) -> None:
+    texts = TextPolicy(form, None if form in ("plain", "redacted") else KEY)  # type: ignore[arg-type]
+    store = SqliteStore(tmp_path / "i.db", texts, 30, "normal")
+    gone, kept = inference(SECRET, texts), inference("another", texts)
+    store.add([gone, kept])
+    store.add_feedback(feedback(gone.id, note="about Zebediah"))
+    assert forget(store, SECRET) == 1
+    assert list(inferences(store)) == [kept]
+    assert not store.feedback_of([gone.id])
+    left = b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    assert b"Zebediah" not in left
+    assert gone.id.encode() not in left
+    store.close()
+
+
+def test_encrypted_text_needs_its_key_and_its_place() -> None:
+    texts = TextPolicy("encrypted", KEY)
+    row, other = inference(SECRET, texts), inference(SECRET, texts)
+    assert row.text != other.text
+    assert TextPolicy("encrypted", b"another key, also long").reveal(row) is None
+    assert TextPolicy("plain").reveal(row) is None
+    assert texts.reveal(dataclasses.replace(row, id=other.id)) is None
+
+
+def test_the_key_is_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SPAM_STORE_KEY", raising=False)
+    assert TextPolicy.read("auto").form == "off"
+    with pytest.raises(UserError, match="SPAM_STORE_KEY"):
+        TextPolicy.read("encrypted")
+    monkeypatch.setenv("SPAM_STORE_KEY", "short")
+    with pytest.raises(UserError, match="at least 16"):
+        TextPolicy.read("plain")
+    monkeypatch.setenv("SPAM_STORE_KEY", KEY.decode())
+    assert TextPolicy.read("auto") == TextPolicy("hmac", KEY)
+
+
+@pytest.mark.parametrize(
+    "unit", ["a", "1", "1 ", "a.", "a@", "@", "www.", "http://", "\ud800", "\0"]
+)
+def test_texts_of_any_kind_are_kept(unit: str, store: SqliteStore) -> None:
+    """Redaction takes time that grows with a text's length, not with its square."""
+    text = unit * (200_000 // len(unit))
+    redacted(text)
+    row = inference(text)
+    store.add([row])
+    found = store.find(row.id)
+    assert found is not None
+    assert found.text == text.replace("\ud800", "?")
+
+
+def test_only_the_owner_may_read_the_files(tmp_path: Path) -> None:
+    path = tmp_path / "i.db"
+    path.touch(0o644)
+    store = SqliteStore(path, TextPolicy("off"), 30, "normal")
+    store.add([inference()])
+    assert {stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()} == {0o600}
+    store.close()
+
+
+@pytest.mark.parametrize("kind", ["text", "other", "newer"])
+def test_another_file_is_refused(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "i.db"
+    if kind == "text":
+        path.write_text("this is no database, but a text of many words" * 100)
+    else:
+        if kind == "newer":
+            SqliteStore(path, TextPolicy("off"), 30, "normal").close()
+        with sqlite3.connect(path) as connection:
+            connection.execute("CREATE TABLE runs (id INTEGER)")
+            connection.execute("PRAGMA user_version = 99")
+    with pytest.raises(UserError, match=r"store\.path") as caught:
+        SqliteStore(path, TextPolicy("off"), 30, "normal")
+    assert "\n" not in str(caught.value)
