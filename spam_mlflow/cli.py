@@ -44,11 +44,13 @@ class Command:
         summary: What it does, in one line; `MLproject` and the documentation repeat it.
         example: Its arguments in an example.
         module: In `spam_mlflow.jobs`; None where it is called like the command.
+        actions: Values of the command's key `action` that may be given without it.
     """
 
     summary: str
     example: str
     module: str | None = None
+    actions: tuple[str, ...] = ()
 
 
 COMMANDS = {
@@ -96,6 +98,15 @@ COMMANDS = {
     "bucket": Command(
         "use a bucket for artifacts: check access, create the experiment",
         "bucket=my-bucket storage=digitalocean region=fra1",
+    ),
+    "serve": Command(
+        "answer requests, store what is predicted, and take feedback",
+        "model_uri=models:/spam-classifier@champion store=sqlite",
+    ),
+    "inferences": Command(
+        "list, export or delete what was predicted",
+        "export store=sqlite output=inferences.csv",
+        actions=("list", "export", "purge", "forget"),
     ),
 }
 
@@ -243,7 +254,9 @@ def _with_appended(arguments: Sequence[str]) -> list[str]:
 
 
 def _run(parsed: argparse.Namespace) -> None:
-    given = [*parsed.override, *split_overrides(parsed.overrides)]
+    actions = COMMANDS[parsed.command].actions
+    overrides = [f"action={word}" if word in actions else word for word in parsed.override]
+    given = [*overrides, *split_overrides(parsed.overrides)]
     if parsed.data_dir != "none":
         given.append(literal("data_dir", parsed.data_dir))
     cfg = compose.compose(parsed.command, given, partial=parsed.config)

@@ -21,6 +21,7 @@ _HOMES = {
     "data": "spam_mlflow.data.sources.",
     "split": "spam_mlflow.data.splitters.",
     "model": "spam_mlflow.models.",
+    "store": "spam_mlflow.inference_store.",
 }
 """Where the classes are that a section's `_target_` may name."""
 

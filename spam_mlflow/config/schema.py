@@ -242,6 +242,43 @@ class PromoteSettings(DataSettings):
     json: bool
 
 
+@dataclass(frozen=True, config=CONFIG, kw_only=True)
+class ServeSettings:
+    """See `conf/serve.yaml`.
+
+    Attributes:
+        store: A `spam_mlflow.inference_store.store.StoreSettings`.
+    """
+
+    storage: StorageSettings
+    store: Any
+    model_uri: Text
+    host: Text
+    port: Annotated[int, Field(ge=0, lt=2**16)]
+    reload_seconds: Positive
+
+
+@dataclass(frozen=True, config=CONFIG, kw_only=True)
+class InferencesSettings:
+    """See `conf/inferences.yaml`.
+
+    Attributes:
+        store: A `spam_mlflow.inference_store.store.StoreSettings`.
+    """
+
+    store: Any
+    action: Literal["list", "export", "purge", "forget"]
+    day: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$")] | None
+    version: Text | None
+    label: Literal["ham", "spam"] | None
+    limit: PositiveCount
+    output: Text | None
+    format: Literal["csv", "jsonl"]
+    safe_csv: bool
+    id: Text | None
+    text: str | None
+
+
 @dataclass(frozen=True, config=CONFIG)
 class RollbackSettings:
     """See `conf/rollback.yaml`."""
@@ -338,6 +375,8 @@ JOBS: Mapping[str, type[Any]] = {
     "publish": PublishSettings,
     "pull": PullSettings,
     "bucket": BucketSettings,
+    "serve": ServeSettings,
+    "inferences": InferencesSettings,
 }
 """The type of each command's settings."""
 

@@ -33,7 +33,7 @@ def write(table: pd.DataFrame, file: Path, safe: bool) -> None:
     Raises:
         OSError: If the file cannot be written.
     """
-    cells = table.map(_escaped) if safe else table
+    cells = table.map(escaped) if safe else table
     # All text is quoted, since pandas leaves a carriage return bare, where readers end the row.
     compression: Any = {"method": "gzip", "mtime": 0} if file.suffix == ".gz" else None
     cells.to_csv(file, index=False, quoting=csv.QUOTE_NONNUMERIC, compression=compression)
@@ -60,7 +60,8 @@ def read(
     return table.map(_unescaped) if safe else table
 
 
-def _escaped(cell: object) -> object:
+def escaped(cell: object) -> object:
+    """Return a cell with an apostrophe in front if it is text that looks like a formula."""
     return f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell
 
 

@@ -17,6 +17,7 @@ import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
+from mlflow.pyfunc import PyFuncModel
 from mlflow.store.artifact.utils.models import get_model_name_and_version
 
 from spam_mlflow.errors import UserError
@@ -28,8 +29,10 @@ from spam_mlflow.scorer.classifier import METADATA_FILE, TOKENIZER_FILE, Thresho
 from spam_mlflow.scorer.pyfunc_model import TEXT
 from spam_mlflow.tracking.runs import REGISTERED_MODEL
 
+ADDED = "registered_model_meta"
+"""File with name and version that MLflow writes beside a version that it downloads."""
+
 _IMPORT = re.compile(rf"^(\s*(?:from|import)\s+){SHARED_NAME}\b", re.MULTILINE)
-_ADDED = "registered_model_meta"  # file that MLflow writes beside a version that it downloads
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,7 @@ def download(model_uri: str, folder: Path) -> Path:
     except (MlflowException, OSError, *model_files.UNREADABLE) as error:
         raise _no_model(f"model_uri={model_uri!r}", error) from error
     scorers.verify(_files(model))
-    (model / _ADDED).unlink(missing_ok=True)
+    (model / ADDED).unlink(missing_ok=True)
     for compiled in list(model.rglob("__pycache__")):
         shutil.rmtree(compiled)
     return model
@@ -122,13 +125,25 @@ def load_folder(folder: Path) -> LoadedModel:
     Raises:
         UserError: If there is no model of this project.
     """
-    try:
-        with _own_code(folder) as own:
-            model = mlflow.pyfunc.load_model(str(own))
-    except (MlflowException, OSError) as error:
-        raise _no_model(str(folder), error) from error
+    model: Any = load_pyfunc(folder)  # what it takes and returns is annotated as much else, too
     assert model.model_id is not None  # MLflow 3 gives every logged model an ID
     return LoadedModel(model.predict, thresholds(folder), model.model_id)
+
+
+def load_pyfunc(folder: Path) -> PyFuncModel:
+    """Return the model in a local folder as MLflow has it.
+
+    Args:
+        folder: Folder with a logged model, such as `download` returns.
+
+    Raises:
+        UserError: If there is no model of this project.
+    """
+    try:
+        with _own_code(folder) as own:
+            return mlflow.pyfunc.load_model(str(own))
+    except (MlflowException, OSError) as error:
+        raise _no_model(str(folder), error) from error
 
 
 def thresholds(folder: Path) -> Thresholds:

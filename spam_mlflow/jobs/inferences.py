@@ -1,0 +1,102 @@
+"""List, export or delete stored inferences."""
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import TextIO
+
+from omegaconf import DictConfig
+
+from spam_mlflow.config.schema import InferencesSettings
+from spam_mlflow.errors import UserError
+from spam_mlflow.evaluation import tables
+from spam_mlflow.inference_store import store as stores
+from spam_mlflow.inference_store.records import Filters
+from spam_mlflow.inference_store.store import Store
+from spam_mlflow.serving import exports
+
+_TEXT_SHOWN = 60  # characters
+
+
+def run(settings: InferencesSettings, cfg: DictConfig) -> None:
+    """Do what `action` names.
+
+    Raises:
+        UserError: If there is no store, or it cannot be used.
+    """
+    store = stores.opened(settings.store)
+    try:
+        _ACTIONS[settings.action](settings, store)
+    finally:
+        store.close()
+
+
+def _list(settings: InferencesSettings, store: Store) -> None:
+    found = store.page(_filters(settings), None, settings.limit)
+    rows = [
+        (
+            *(row["at"], row["id"], row["model_version"], row["label"]),
+            *(f"{row['spam_probability']:.4f}", row["source"]),
+            " ".join(said["label"] for said in row["feedback"]) or "-",
+            _printable(row["text"] or "") or f"({row['text_form']})",
+        )
+        for row in exports.shown(store, found)
+    ]
+    heads = ("at (UTC)", "id", "version", "label", "spam", "source", "feedback", "text")
+    print(tables.markdown(heads, rows))
+
+
+def _printable(text: str) -> str:
+    """Return the start of a text in one line, without what a terminal would take for a command."""
+    shown = " ".join(text.split())[:_TEXT_SHOWN]
+    return "".join(sign if sign.isprintable() else "\ufffd" for sign in shown)
+
+
+def _export(settings: InferencesSettings, store: Store) -> None:
+    lines = exports.written(store, _filters(settings), settings.format, settings.safe_csv)
+    if settings.output is None:
+        sys.stdout.writelines(lines)
+        return
+    with _private(settings.output) as file:
+        file.writelines(lines)
+
+
+def _private(path: str) -> TextIO:
+    """Return a new file that only its owner may read.
+
+    Raises:
+        UserError: If it cannot be written.
+    """
+    try:
+        descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
+        os.fchmod(descriptor, 0o600)
+        return os.fdopen(descriptor, "w", encoding="utf-8", newline="")
+    except OSError as error:
+        raise UserError(f"output={path} cannot be written: {error.strerror}") from error
+
+
+def _purge(settings: InferencesSettings, store: Store) -> None:
+    print(f"{store.purge():,} expired inferences deleted")
+
+
+def _forget(settings: InferencesSettings, store: Store) -> None:
+    if (settings.id is None) == (settings.text is None):
+        raise UserError("forget needs one of id=... and text=...")
+    if settings.text is not None:
+        deleted = stores.forget(store, settings.text)
+    else:
+        deleted = int(store.find(str(settings.id)) is not None)
+        store.delete([str(settings.id)])
+    print(f"{deleted:,} inferences deleted, with what was said of them")
+
+
+def _filters(settings: InferencesSettings) -> Filters:
+    return Filters(settings.day, settings.version, settings.label)
+
+
+_ACTIONS: Mapping[str, Callable[[InferencesSettings, Store], None]] = {
+    "list": _list,
+    "export": _export,
+    "purge": _purge,
+    "forget": _forget,
+}

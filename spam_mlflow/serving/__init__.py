@@ -1,0 +1,1 @@
+"""The serving app: MLflow's scoring server with a store of inferences and what people say of it."""

@@ -1,0 +1,316 @@
+"""The app: MLflow's scoring server, with routes for what is stored."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from fastapi import FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response, StreamingResponse
+from mlflow.pyfunc import scoring_server
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from starlette.concurrency import run_in_threadpool
+
+from spam_mlflow.errors import UserError
+from spam_mlflow.inference_store.records import (
+    DAY_SECONDS,
+    Feedback,
+    Filters,
+    is_id,
+    new_id,
+    timestamp,
+)
+from spam_mlflow.inference_store.store import Store
+from spam_mlflow.serving import exports, openapi_page
+from spam_mlflow.serving.guard import CLIENT, Guard, refusal
+from spam_mlflow.serving.recorder import Recorder
+from spam_mlflow.serving.served_model import ServedModel
+from spam_mlflow.serving.tokens import Tokens
+
+_LONGEST_BODY = 20_000  # bytes, of feedback
+_LONGEST_PAGE = 200  # inferences
+_FILES = {"page.html": "text/html", "page.js": "text/javascript", "page.css": "text/css"}
+_NO_STORE = "nothing is stored: the server was started with store=none"
+# Nothing is loaded from other servers, and no text can become a program.
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; form-action 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+_OPENAPI_PATHS = ("/docs", "/redoc", "/docs/oauth2-redirect")  # FastAPI's, which load a CDN's files
+
+Day = Annotated[str | None, Query(pattern=r"^\d{4}-\d\d-\d\d$", description="in UTC")]
+Version = Annotated[str | None, Query(max_length=100, description="number of a version")]
+Label = Annotated[Literal["ham", "spam"] | None, Query()]
+
+
+class RefusedError(Exception):
+    """A request that is refused.
+
+    Args:
+        status: HTTP status of the answer.
+        message: What was wrong and what to do.
+    """
+
+    def __init__(self, status: HTTPStatus, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class FeedbackBody(BaseModel):
+    """What someone says of an inference."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    label: Literal["ham", "spam"]
+    reporter: Annotated[str, Field(min_length=1, max_length=100)] | None = None
+    note: Annotated[str, Field(max_length=1000)] = ""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the app is made of.
+
+    Attributes:
+        served: The model that is served.
+        recorder: What answers requests to it.
+        store: Where inferences are; None for nowhere.
+        tokens: Whose requests are answered; None for those of this machine.
+    """
+
+    served: ServedModel
+    recorder: Recorder
+    store: Store | None
+    tokens: Tokens | None
+
+    def require_store(self) -> Store:
+        """Return the store.
+
+        Raises:
+            RefusedError: If there is none.
+        """
+        if self.store is None:
+            raise RefusedError(HTTPStatus.NOT_FOUND, _NO_STORE)
+        return self.store
+
+
+@contextlib.contextmanager
+def installed(parts: Parts) -> Iterator[FastAPI]:
+    """Yield the app; its recorder stands in the place of MLflow's function meanwhile."""
+    slot = vars(scoring_server)
+    before = slot["invocations"]
+    slot["invocations"] = parts.recorder
+    try:
+        yield _app(parts)
+    finally:
+        slot["invocations"] = before
+
+
+def _app(parts: Parts) -> FastAPI:
+    app: FastAPI = scoring_server.init(parts.served.current.model)
+    app.title, app.version = "spam_mlflow", "1"
+    app.router.routes[:] = [
+        route for route in app.router.routes if getattr(route, "path", "") not in _OPENAPI_PATHS
+    ]
+    for add in (_add_errors, _add_model, _add_inferences, _add_feedback, _add_pages):
+        add(app, parts)
+    app.add_middleware(Guard, tokens=parts.tokens)
+    return app
+
+
+def _add_errors(app: FastAPI, parts: Parts) -> None:
+    @app.exception_handler(RefusedError)
+    async def refused(request: Request, error: RefusedError) -> Response:
+        return _refused(error.status, str(error))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        return _refused(HTTPStatus.BAD_REQUEST, _first(error.errors()))
+
+    @app.exception_handler(UserError)
+    async def failed(request: Request, error: UserError) -> Response:
+        return _refused(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
+
+
+def _add_model(app: FastAPI, parts: Parts) -> None:
+    @app.get("/model", summary="What is served")
+    def model() -> dict[str, Any]:
+        current = parts.served.current
+        return {
+            "name": current.name,
+            "version": current.number,
+            "alias": current.reference.alias,
+            "threshold": current.threshold,
+            "run_id": current.run_id,
+            "model_id": current.model.model_id,
+            "model_uri": parts.served.model_uri,
+            "loaded": timestamp(current.loaded),
+            "reload_error": parts.served.error,
+            "store": parts.store is not None,
+            "text": parts.store.texts.form if parts.store else "off",
+        }
+
+    @app.get("/metrics", summary="Counters in the format of Prometheus")
+    def metrics() -> Response:
+        counts = parts.recorder.counts
+        found: dict[str, float] = {
+            "recorded_total": counts.recorded,
+            "unrecorded_total": counts.unrecorded,
+            "reload_failing": parts.served.error is not None,
+            **(parts.store.stats() if parts.store else {}),
+        }
+        lines = "".join(f"spam_inferences_{name} {value:g}\n" for name, value in found.items())
+        return Response(lines, media_type="text/plain; version=0.0.4")
+
+
+def _add_inferences(app: FastAPI, parts: Parts) -> None:
+    @app.get("/inferences", summary="Stored inferences, the newest first")
+    def page(
+        day: Day = None,
+        version: Version = None,
+        label: Label = None,
+        limit: Annotated[int, Query(ge=1, le=_LONGEST_PAGE)] = 50,
+        cursor: Annotated[str | None, Query(description="`next` of the page before")] = None,
+    ) -> dict[str, Any]:
+        store = parts.require_store()
+        if cursor is not None:
+            _require_id(cursor)
+        found = store.page(Filters(day, version, label), cursor, limit)
+        following = found[-1].id if len(found) == limit else None
+        return {"inferences": list(exports.shown(store, found)), "next": following}
+
+    @app.get("/inferences/export", summary="All of them, as CSV or JSON lines")
+    def export(
+        form: Annotated[exports.Format, Query(alias="format")] = "csv",
+        day: Day = None,
+        version: Version = None,
+        label: Label = None,
+        safe: Annotated[bool, Query(description="write text that is no formula to Excel")] = False,
+    ) -> StreamingResponse:
+        lines = exports.written(parts.require_store(), Filters(day, version, label), form, safe)
+        kind = "text/csv" if form == "csv" else "application/x-ndjson"
+        name = f'attachment; filename="inferences.{form}"'
+        return StreamingResponse(lines, media_type=kind, headers={"Content-Disposition": name})
+
+    @app.get("/inferences/{inference_id}", summary="One of them")
+    def one(inference_id: str) -> dict[str, Any]:
+        store = parts.require_store()
+        found = _found(store, inference_id)
+        return next(exports.shown(store, [found]))
+
+
+def _add_feedback(app: FastAPI, parts: Parts) -> None:
+    body = {"content": {"application/json": {"schema": FeedbackBody.model_json_schema()}}}
+
+    @app.post(
+        "/inferences/{inference_id}/feedback",
+        status_code=HTTPStatus.CREATED,
+        summary="Say what the label should have been",
+        openapi_extra={"requestBody": body | {"required": True}},
+    )
+    async def feedback(inference_id: str, request: Request) -> dict[str, str]:
+        store = parts.require_store()
+        said = _feedback_body(await _body(request), request.headers.get("content-type", ""))
+        reporter = _reporter(said.reporter)
+        item = await run_in_threadpool(_add, store, inference_id, said, reporter)
+        return exports.shown_feedback(item)
+
+
+def _add(store: Store, inference_id: str, said: FeedbackBody, reporter: str) -> Feedback:
+    _found(store, inference_id)
+    now = time.time()
+    at, expires = timestamp(now), int(now + store.days * DAY_SECONDS)
+    item = Feedback(
+        *(new_id(), inference_id, at, at[:10], said.label),
+        *(_plain(reporter), "report", _plain(said.note), expires),
+    )
+    store.add_feedback(item)
+    return item
+
+
+def _plain(text: str) -> str:
+    """Return a text that UTF-8 can hold."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _add_pages(app: FastAPI, parts: Parts) -> None:
+    @app.get("/docs", include_in_schema=False)
+    def docs() -> Response:
+        return Response(openapi_page.html(app.openapi()), media_type="text/html", headers=_HEADERS)
+
+    def add(path: str, name: str) -> None:
+        content = Path(__file__).with_name(name).read_bytes()
+
+        @app.get(path, include_in_schema=False)
+        def file() -> Response:
+            return Response(content, media_type=_FILES[name], headers=_HEADERS)
+
+    for name in _FILES:
+        if Path(__file__).with_name(name).is_file():
+            add("/" if name == "page.html" else f"/{name}", name)
+
+
+def _found(store: Store, inference_id: str) -> Any:
+    _require_id(inference_id)
+    found = store.find(inference_id)
+    if found is None:
+        message = f"there is no inference {inference_id}, or it has expired"
+        raise RefusedError(HTTPStatus.NOT_FOUND, message)
+    return found
+
+
+def _require_id(text: str) -> None:
+    if not is_id(text):
+        message = f"{text[:40]!r} is no ID of an inference; answers and pages have them"
+        raise RefusedError(HTTPStatus.BAD_REQUEST, message)
+
+
+def _reporter(given: str | None) -> str:
+    """Return who reports: the client, unless it may speak for others."""
+    client = CLIENT.get()
+    if given is None or given == client.name:
+        return client.name or "anonymous"
+    if not client.speaks_for_others:
+        message = (
+            f"the token {client.name!r} reports as itself only; leave out reporter, or give the "
+            "token speaks_for_others"
+        )
+        raise RefusedError(HTTPStatus.FORBIDDEN, message)
+    return f"{client.name}/{given}" if client.name else given
+
+
+async def _body(request: Request) -> bytes:
+    """Return the body of a request, if it is not longer than feedback can be."""
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > _LONGEST_BODY:
+            message = f"feedback has at most {_LONGEST_BODY:,} bytes"
+            raise RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message)
+    return body
+
+
+def _feedback_body(body: bytes, content_type: str) -> FeedbackBody:
+    # Only JSON: browsers send other types to any server without asking it first.
+    if content_type.partition(";")[0].strip().lower() != "application/json":
+        message = "send feedback as 'Content-Type: application/json'"
+        raise RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, message)
+    try:
+        return TypeAdapter(FeedbackBody).validate_json(body)
+    except ValidationError as error:
+        raise RefusedError(HTTPStatus.BAD_REQUEST, _first(error.errors())) from error
+
+
+def _first(errors: Any) -> str:
+    """Return the first of several problems in one line."""
+    where = ".".join(str(part) for part in errors[0]["loc"] if part not in ("query", "body"))
+    return f"{where}: {errors[0]['msg']}" if where else str(errors[0]["msg"])
+
+
+def _refused(status: HTTPStatus, message: str) -> Response:
+    return Response(refusal(status, message), status, media_type="application/json")

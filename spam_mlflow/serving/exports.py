@@ -1,0 +1,78 @@
+"""Stored inferences as CSV or JSON lines, written while they are read, few of them in memory."""
+
+import csv
+import io
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+from spam_mlflow.data import csv_cells
+from spam_mlflow.inference_store.records import Feedback, Filters, Inference
+from spam_mlflow.inference_store.store import PAGE, Store, inferences
+
+Format = Literal["csv", "jsonl"]
+
+_SHOWN = (
+    *("id", "at", "model_name", "model_version", "label", "spam_probability", "threshold"),
+    *("source", "text_form", "text", "text_hmac", "text_length"),
+)
+"""Attributes of an inference that others see."""
+
+_COLUMNS = (*_SHOWN, "feedback")
+
+
+def shown(store: Store, found: Sequence[Inference]) -> Iterator[dict[str, Any]]:
+    """Yield inferences as JSON-ready data, each with its text, where that is stored, and feedback.
+
+    Args:
+        store: The store that they are from.
+        found: The inferences.
+    """
+    said: dict[str, list[dict[str, str]]] = {}
+    for feedback in store.feedback_of([inference.id for inference in found]):
+        said.setdefault(feedback.inference_id, []).append(shown_feedback(feedback))
+    for inference in found:
+        row = {name: getattr(inference, name) for name in _SHOWN}
+        text = store.texts.reveal(inference)
+        yield row | {"text": text, "feedback": said.get(inference.id, [])}
+
+
+def shown_feedback(feedback: Feedback) -> dict[str, str]:
+    """Return feedback as JSON-ready data."""
+    names = ("id", "at", "label", "reporter", "kind", "note")
+    return {name: getattr(feedback, name) for name in names}
+
+
+def written(store: Store, filters: Filters, form: Format, safe: bool) -> Iterator[str]:
+    """Yield the lines of an export, the newest inference first.
+
+    Args:
+        store: The store.
+        filters: Which inferences are wanted.
+        form: "csv", with all text in quotes, or "jsonl".
+        safe: Of CSV: write an apostrophe in front of text that a spreadsheet takes for a formula.
+    """
+    if form == "csv":
+        yield _csv_row(_COLUMNS)
+    found = inferences(store, filters)
+    while page := list(itertools.islice(found, PAGE)):
+        rows = shown(store, page)
+        yield "".join(
+            json.dumps(row, ensure_ascii=False) + "\n" if form == "jsonl" else _line(row, safe)
+            for row in rows
+        )
+
+
+def _line(row: Mapping[str, Any], safe: bool) -> str:
+    said = json.dumps(row["feedback"], ensure_ascii=False) if row["feedback"] else ""
+    cells = [row[name] for name in _SHOWN] + [said]
+    return _csv_row([csv_cells.escaped(cell) for cell in cells] if safe else cells)
+
+
+def _csv_row(cells: Sequence[object]) -> str:
+    line = io.StringIO()
+    csv.writer(line, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n").writerow(
+        ["" if cell is None else cell for cell in cells]
+    )
+    return line.getvalue()

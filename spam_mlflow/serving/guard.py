@@ -1,0 +1,122 @@
+"""What stands before every request: who may send it, and to which name of this machine."""
+
+import base64
+import binascii
+import contextvars
+import json
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Send
+from starlette.types import Scope as Request
+
+from spam_mlflow.serving import recorder
+from spam_mlflow.serving.tokens import ANYONE, Client, Scope, Tokens
+
+CLIENT = contextvars.ContextVar("CLIENT", default=ANYONE)
+"""Who sends the request."""
+
+SOURCE_HEADER = "x-message-source"
+"""Header with which a client says where its messages come from."""
+
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
+"""Names of this machine for itself."""
+
+_OPEN = ("/ping",)
+_LONGEST_SOURCE = 60  # characters
+_CODES = {
+    HTTPStatus.UNAUTHORIZED: "UNAUTHENTICATED",
+    HTTPStatus.FORBIDDEN: "PERMISSION_DENIED",
+    HTTPStatus.MISDIRECTED_REQUEST: "BAD_REQUEST",
+    HTTPStatus.BAD_REQUEST: "INVALID_PARAMETER_VALUE",
+    HTTPStatus.NOT_FOUND: "RESOURCE_DOES_NOT_EXIST",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "REQUEST_LIMIT_EXCEEDED",
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "UNSUPPORTED_MEDIA_TYPE",
+    HTTPStatus.SERVICE_UNAVAILABLE: "TEMPORARILY_UNAVAILABLE",
+}
+
+
+def refusal(status: HTTPStatus, message: str) -> bytes:
+    """Return the JSON of a refusal, in the form of MLflow's."""
+    code = _CODES.get(status, "INTERNAL_ERROR")
+    return json.dumps({"error_code": code, "message": message}).encode()
+
+
+class Guard:
+    """An ASGI app that hands on to another one what it does not refuse.
+
+    Args:
+        app: The other app.
+        tokens: The tokens that are known; None to let in whoever is on this machine.
+    """
+
+    def __init__(self, app: ASGIApp, tokens: Tokens | None) -> None:
+        self._app, self._tokens = app, tokens
+
+    async def __call__(self, scope: Request, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http" or scope["path"] in _OPEN:
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        found = self._client(headers, _needed(scope["method"], scope["path"]))
+        if isinstance(found, Client):
+            CLIENT.set(found)
+            source = headers.get(SOURCE_HEADER, "")[:_LONGEST_SOURCE]
+            recorder.SOURCE.set(source or found.name or "api")
+            await self._app(scope, receive, send)
+            return
+        status, message = found
+        await _answer(send, status, refusal(status, message))
+
+    def _client(
+        self, headers: Mapping[str, str], needed: Scope | None
+    ) -> Client | tuple[HTTPStatus, str]:
+        """Return who sends a request, or why it is refused."""
+        if self._tokens is None:
+            # A page of someone else can send requests to this machine by a name of its own.
+            name = headers.get("host", "").rpartition(":")[0] or headers.get("host", "")
+            if name not in LOOPBACK and headers.get("host") not in LOOPBACK:
+                message = "without tokens, this server answers to the name 127.0.0.1 only"
+                return HTTPStatus.MISDIRECTED_REQUEST, message
+            return ANYONE
+        client = self._tokens.client(_token(headers.get("authorization", "")))
+        if client is None:
+            message = "send a token of this server: 'Authorization: Bearer TOKEN'"
+            return HTTPStatus.UNAUTHORIZED, message
+        if needed is not None and needed not in client.scopes:
+            message = f"the token {client.name!r} has not the scope {needed!r}"
+            return HTTPStatus.FORBIDDEN, message
+        return client
+
+
+def _needed(method: str, path: str) -> Scope | None:
+    """Return the scope that a request needs; None if any token will do."""
+    if path == "/invocations":
+        return "score"
+    if path.startswith("/inferences"):
+        return "feedback" if method == "POST" else "read"
+    return None
+
+
+def _token(authorization: str) -> str:
+    """Return the token of a header: as it is, or as the password that a browser asks for."""
+    kind, _, value = authorization.partition(" ")
+    if kind.lower() == "bearer":
+        return value.strip()
+    if kind.lower() == "basic":
+        try:
+            return base64.b64decode(value, validate=True).decode().partition(":")[2]
+        except (binascii.Error, UnicodeDecodeError):
+            return ""
+    return ""
+
+
+async def _answer(send: Send, status: HTTPStatus, body: bytes) -> None:
+    headers: list[Any] = [(b"content-type", b"application/json")]
+    if status == HTTPStatus.UNAUTHORIZED:  # so that a browser asks for user and password
+        headers.append((b"www-authenticate", b'Basic realm="spam_mlflow", charset="UTF-8"'))
+    await send({"type": "http.response.start", "status": int(status), "headers": headers})
+    await send({"type": "http.response.body", "body": body})

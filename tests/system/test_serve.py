@@ -1,0 +1,346 @@
+"""The serving app: a process of its own, and clients that ask it over HTTP."""
+
+import contextlib
+import csv
+import dataclasses
+import io
+import json
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from support.project import Project, Trained, require_one_line
+from support.servers import serve
+
+from spam_mlflow.gate.scoring_server import free_port
+from spam_mlflow.inference_store.records import Filters
+from spam_mlflow.inference_store.sqlite import SqliteStore
+from spam_mlflow.inference_store.store import inferences
+from spam_mlflow.inference_store.texts import TextPolicy
+
+HAM, SPAM = "Ok, see you at seven then", "Subscribe to my channel for free gift cards"
+TOKEN, SCORER = "all-of-it-0123456789abcdef", "scorer-0123456789abcdef"
+ODD = [
+    "",
+    '"',
+    'a,"b"\r\nc',
+    "=1+1",
+    "\u202eevil\u202c",
+    "<script>alert(1)</script>",
+    "\0",
+    "é" * 9,
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class App:
+    """A running app, and the project that it was started in."""
+
+    url: str
+    project: Project
+    process: Any
+
+    def ask(self, method: str, path: str, token: str = TOKEN, **options: Any) -> requests.Response:
+        headers = {"Authorization": f"Bearer {token}"} | options.pop("headers", {})
+        return requests.request(method, self.url + path, headers=headers, timeout=60, **options)
+
+    def get(self, path: str) -> Any:
+        answer = self.ask("GET", path)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def score(self, texts: list[str], **body: Any) -> Any:
+        answer = self.ask("POST", "/invocations", json={"inputs": texts, **body})
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+
+@contextlib.contextmanager
+def running(project: Project, *options: str, name: str = "i.db") -> Iterator[App]:
+    """Serve the champion of a project."""
+    port = free_port()
+    command = [
+        *(sys.executable, "-m", "spam_mlflow", "serve", f"port={port}", "reload_seconds=0.3"),
+        *(f"store.path={project.folder / name}", "store.text=plain", *options),
+    ]
+    url = f"http://127.0.0.1:{port}"
+    for process in serve(command, project.folder, project.env(), f"{url}/ping"):
+        yield App(url, project, process)
+
+
+def promote(project: Project, version: str) -> None:
+    project.client.set_registered_model_alias("spam-classifier", "champion", version)
+
+
+@pytest.fixture(scope="module")
+def champion(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project with two versions, the first of which is champion."""
+    project = trained.copy(tmp_path_factory.mktemp("serve"))
+    with project.store_here():
+        client = project.client
+        first = client.get_model_version("spam-classifier", "1")
+        client.create_model_version(
+            "spam-classifier", str(first.source), first.run_id, model_id=first.model_id
+        )
+    promote(project, "1")
+    return project
+
+
+@pytest.fixture(scope="module")
+def app(champion: Project) -> Iterator[App]:
+    tokens = champion.folder / "tokens.yaml"
+    everything = ["score", "feedback", "read"]
+    entries = [
+        {"name": "ops", "scopes": everything, "token": TOKEN, "speaks_for_others": True},
+        {"name": "shop", "scopes": ["score", "feedback"], "token": SCORER},
+    ]
+    tokens.write_text(json.dumps(entries))
+    tokens.chmod(0o600)
+    with running(champion, f"store.tokens_file={tokens}") as started:
+        yield started
+
+
+def test_each_answer_has_the_ids_of_what_is_stored(app: App) -> None:
+    texts = [HAM, SPAM, *ODD]
+    answer = app.score(texts)
+    assert (answer["model"]["name"], answer["model"]["version"]) == ("spam-classifier", "1")
+    assert len(answer["inference_ids"]) == len(texts)
+    threshold = app.get("/model")["threshold"]
+    for text, inference_id, row in zip(
+        texts, answer["inference_ids"], answer["predictions"], strict=True
+    ):
+        stored = app.get(f"/inferences/{inference_id}")
+        assert (stored["text"], stored["text_length"]) == (text, len(text))
+        assert (stored["model_name"], stored["model_version"]) == ("spam-classifier", "1")
+        assert {key: stored[key] for key in ("label", "spam_probability")} == {
+            key: row[key] for key in ("label", "spam_probability")
+        }
+        assert (stored["threshold"], stored["source"], stored["feedback"]) == (threshold, "ops", [])
+
+
+def test_the_threshold_that_was_asked_for_is_stored(app: App) -> None:
+    (inference_id,) = app.score([HAM], params={"threshold": 0.0})["inference_ids"]
+    stored = app.get(f"/inferences/{inference_id}")
+    assert (stored["label"], stored["threshold"]) == ("spam", 0.0)
+
+
+def test_a_refused_request_is_answered_as_without_a_store(app: App) -> None:
+    before = app.get("/inferences?limit=1")["inferences"]
+    for body, status in (({"inputs": [HAM, None]}, 400), ("{nonsense", 400), ({}, 400)):
+        data = body if isinstance(body, str) else json.dumps(body)
+        answer = app.ask(
+            "POST", "/invocations", data=data, headers={"Content-Type": "application/json"}
+        )
+        assert answer.status_code == status
+        assert "Traceback" not in answer.text
+    assert app.get("/inferences?limit=1")["inferences"] == before
+
+
+def test_pages_lead_through_all_inferences_once(app: App) -> None:
+    made = app.score([f"message {n}" for n in range(7)])["inference_ids"]
+    found, cursor = [], ""
+    while True:
+        page = app.get(f"/inferences?limit=3{cursor}")
+        found += [row["id"] for row in page["inferences"]]
+        if page["next"] is None:
+            break
+        cursor = f"&cursor={page['next']}"
+    assert found[:7] == made[::-1]
+    assert len(set(found)) == len(found)
+    spam = app.get("/inferences?label=spam&version=1&limit=200")["inferences"]
+    assert spam
+    assert {row["label"] for row in spam} == {"spam"}
+    assert not app.get("/inferences?day=2001-01-01")["inferences"]
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/inferences?limit=0", 400),
+        ("/inferences?limit=100000", 400),
+        ("/inferences?cursor=1'--", 400),
+        ("/inferences?label=eggs", 400),
+        ("/inferences?day=today", 400),
+        ("/inferences/nonsense", 400),
+        ("/inferences/01a2177b-b9d1-7001-bb8d-690bd476aa42", 404),
+        ("/inferences/export?format=xml", 400),
+        ("/nowhere", 404),
+    ],
+)
+def test_bad_addresses_are_refused_in_one_line(app: App, path: str, status: int) -> None:
+    answer = app.ask("GET", path)
+    assert answer.status_code == status
+    assert len(answer.text) < 300
+
+
+def test_feedback_is_kept_beside_the_inference(app: App) -> None:
+    (inference_id,) = app.score([SPAM])["inference_ids"]
+    path = f"/inferences/{inference_id}/feedback"
+    for token, reporter, label in (
+        (TOKEN, "ann", "ham"),
+        (TOKEN, "bob", "spam"),
+        (SCORER, None, "ham"),
+    ):
+        said = {"label": label, "note": "<b>\u202e"} | ({"reporter": reporter} if reporter else {})
+        assert app.ask("POST", path, token, json=said).status_code == 201
+    stored = app.get(f"/inferences/{inference_id}")
+    assert stored["label"] == "spam"
+    kept = [(one["reporter"], one["label"], one["kind"]) for one in stored["feedback"]]
+    assert kept == [
+        ("ops/ann", "ham", "report"),
+        ("ops/bob", "spam", "report"),
+        ("shop", "ham", "report"),
+    ]
+    for body, status in (
+        ({"label": "eggs"}, 400),
+        ({"label": "ham", "note": "x" * 1001}, 400),
+        ({"label": "ham", "note": "x" * 30_000}, 413),
+        ({"label": "ham", "more": 1}, 400),
+        ([], 400),
+    ):
+        assert app.ask("POST", path, json=body).status_code == status
+    assert (
+        app.ask("POST", path, SCORER, json={"label": "ham", "reporter": "ann"}).status_code == 403
+    )
+    other = {"Content-Type": "text/plain"}
+    assert app.ask("POST", path, data='{"label": "ham"}', headers=other).status_code == 415
+    missing = "/inferences/01a2177b-b9d1-7001-bb8d-690bd476aa42/feedback"
+    assert app.ask("POST", missing, json={"label": "ham"}).status_code == 404
+
+
+def test_an_export_is_read_back_as_it_was_stored(app: App) -> None:
+    texts = [text for text in ODD if text != "\0"]
+    made = app.score(texts)["inference_ids"]
+    path = f"/inferences/{made[0]}/feedback"
+    assert app.ask("POST", path, json={"label": "ham", "note": 'a "quoted", note'}).ok
+    lines = app.ask("GET", "/inferences/export?format=jsonl").text.splitlines()
+    as_json = {row["id"]: row for row in map(json.loads, lines)}
+    content = app.ask("GET", "/inferences/export").content.decode()
+    as_csv = {row["id"]: row for row in csv.DictReader(io.StringIO(content, newline=""))}
+    assert set(as_csv) == set(as_json)
+    for inference_id, text in zip(made, texts, strict=True):
+        assert as_csv[inference_id]["text"] == as_json[inference_id]["text"] == text
+    assert json.loads(as_csv[made[0]]["feedback"]) == as_json[made[0]]["feedback"]
+    safe = app.ask("GET", "/inferences/export?safe=true").text
+    assert '"\'=1+1"' in safe
+
+
+def test_a_scorer_may_not_read_and_a_stranger_may_do_nothing(app: App) -> None:
+    assert app.ask("GET", "/inferences", SCORER).status_code == 403
+    assert app.ask("POST", "/invocations", SCORER, json={"inputs": [HAM]}).ok
+    for path in ("/", "/docs", "/openapi.json", "/model", "/inferences", "/metrics"):
+        assert app.ask("GET", path, "wrong").status_code == 401
+    assert requests.get(f"{app.url}/ping", timeout=5).ok
+
+
+def test_the_pages_of_the_app_load_nothing_from_elsewhere(app: App) -> None:
+    page = app.ask("GET", "/docs")
+    assert "/inferences/{inference_id}/feedback" in page.text
+    assert "://" not in page.text
+    assert "default-src 'self'" in page.headers["Content-Security-Policy"]
+    assert app.ask("GET", "/redoc").status_code == 404
+    assert "/inferences/export" in app.get("/openapi.json")["paths"]
+    assert app.ask("GET", "/version").ok
+
+
+def test_a_moved_alias_is_followed_without_a_failing_request(app: App) -> None:
+    ended, seen = threading.Event(), []
+
+    def ask_on() -> None:
+        while not ended.is_set():
+            seen.append(app.score([HAM])["model"]["version"])
+
+    with ThreadPoolExecutor(3) as pool:
+        clients = [pool.submit(ask_on) for _ in range(3)]
+        try:
+            for version in ("2", "1"):
+                promote(app.project, version)
+                deadline = time.monotonic() + 60
+                while seen[-1:] != [version] and time.monotonic() < deadline:
+                    time.sleep(0.05)
+        finally:
+            ended.set()
+        for client in clients:
+            client.result()
+    assert set(seen) == {"1", "2"}
+    assert seen[-1] == "1"
+    versions = {row["model_version"] for row in app.get("/inferences?limit=200")["inferences"]}
+    assert versions == {"1", "2"}
+
+
+def test_a_version_that_cannot_be_loaded_leaves_the_former_one(app: App, tmp_path: Path) -> None:
+    client = app.project.client
+    (tmp_path / "broken").mkdir()
+    bad = client.create_model_version("spam-classifier", str(tmp_path / "broken"))
+    promote(app.project, bad.version)
+    deadline = time.monotonic() + 30
+    while app.get("/model")["reload_error"] is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert app.get("/model")["reload_error"]
+    assert "reload_failing 1" in app.ask("GET", "/metrics").text
+    assert app.score([HAM])["model"]["version"] == "1"
+    promote(app.project, "1")
+    client.delete_model_version("spam-classifier", bad.version)
+
+
+def test_what_was_answered_is_stored_once_although_the_server_is_killed(champion: Project) -> None:
+    answered: list[str] = []
+    draw = random.Random(0)
+    for _ in range(2):
+        with running(champion, name="killed.db") as app, ThreadPoolExecutor(4) as pool:
+            clients = [pool.submit(_until_killed, app, answered) for _ in range(4)]
+            time.sleep(draw.uniform(0.3, 1.0))
+            os.killpg(app.process.pid, signal.SIGKILL)
+            for client in clients:
+                client.result()
+    store = SqliteStore(champion.folder / "killed.db", TextPolicy("plain"), 30, "normal")
+    stored = [row.id for row in inferences(store, Filters())]
+    store.close()
+    assert len(answered) > 100
+    assert len(set(answered)) == len(answered)
+    assert len(set(stored)) == len(stored)
+    assert set(answered) <= set(stored)
+
+
+def _until_killed(app: App, answered: list[str]) -> None:
+    with requests.Session() as session, contextlib.suppress(requests.RequestException):
+        while True:
+            answer = session.post(
+                f"{app.url}/invocations", json={"inputs": [HAM, SPAM]}, timeout=30
+            )
+            answered.extend(answer.json()["inference_ids"])
+
+
+def test_stored_inferences_are_listed_exported_and_forgotten(champion: Project) -> None:
+    """After the server was killed, with what it left."""
+    store = f"store.path={champion.folder / 'killed.db'}"
+    listed = champion.run("inferences", "limit=5", store)
+    assert listed.stdout.count(HAM) + listed.stdout.count(SPAM) == 5
+    file = champion.folder / "export.csv"
+    assert champion.run("inferences", "export", store, f"output={file}").returncode == 0
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert champion.run("inferences", "forget", store, f"text='{HAM}'").returncode == 0
+    left = champion.run("inferences", "export", "format=jsonl", store).stdout.splitlines()
+    assert {json.loads(line)["text"] for line in left} == {SPAM}
+    require_one_line(
+        champion.run("inferences", "store=none"), "store=none: there is nothing stored"
+    )
+
+
+def test_what_cannot_be_served_is_an_error_of_one_line(champion: Project) -> None:
+    open_to_all = ("serve", "host=0.0.0.0", f"store.path={champion.folder / 'no.db'}")
+    require_one_line(champion.run(*open_to_all), "set store.tokens_file")
+    path = f"store.path={champion.folder / 'no.db'}"
+    missing = champion.run("serve", "port=0", path, "model_uri=models:/spam-classifier@challenger")
+    require_one_line(missing, "names no registered version")
+    bad = champion.run("serve", "port=0", f"store.path={champion.folder}")
+    require_one_line(bad, "set store.path")
