@@ -37,7 +37,9 @@ _FILES = {"page.html": "text/html", "page.js": "text/javascript", "page.css": "t
 _NO_STORE = "nothing is stored: the server was started with store=none"
 # Nothing is loaded from other servers, and no text can become a program.
 _HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; form-action 'none'",
+    "Content-Security-Policy": (
+        "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; form-action 'none'"
+    ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",

@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 import requests
+from support import browser
+from support.browser import Page
 from support.project import Project, Trained, require_one_line
 from support.servers import serve
 
@@ -250,6 +252,84 @@ def test_the_pages_of_the_app_load_nothing_from_elsewhere(app: App) -> None:
     assert app.ask("GET", "/redoc").status_code == 404
     assert "/inferences/export" in app.get("/openapi.json")["paths"]
     assert app.ask("GET", "/version").ok
+
+
+@pytest.fixture
+def page(app: App, tmp_path: Path) -> Iterator[Page]:
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    with browser.page(f"{app.url}/", tmp_path / "profile", headers) as opened:
+        opened.wait("document.getElementById('model').textContent.includes('version 1')")
+        yield opened
+        assert not opened.problems
+
+
+def check(page: Page, text: str) -> None:
+    page.value(f"document.getElementById('text').value = {json.dumps(text)}")
+    page.value("document.getElementById('text').focus()")
+    page.press("Enter", 13, modifiers=2)
+    page.wait("/^This is (ham|spam)\\.$/.test(document.getElementById('status').textContent)")
+
+
+def test_the_page_shows_label_probability_words_and_takes_feedback(app: App, page: Page) -> None:
+    text = "free gift cards <script>document.title='hit'</script><img src=x onerror=alert(1)>"
+    check(page, text)
+    (newest,) = app.get("/inferences?limit=1")["inferences"]
+    assert (newest["text"], newest["source"]) == (text, "page")
+    assert (
+        page.value("document.getElementById('verdict').textContent") == f"This is {newest['label']}"
+    )
+    shown = float(page.value("document.getElementById('bar').getAttribute('aria-valuenow')"))
+    assert shown == pytest.approx(newest["spam_probability"], abs=1e-4)
+    assert page.value("document.getElementById('words').textContent") == text
+    assert page.value("document.querySelectorAll('#words .word').length") > 0
+    assert (
+        page.value("document.querySelectorAll('#words script, #words img, #list img').length") == 0
+    )
+    assert page.value("document.title") == "Spam classifier"
+    assert newest["text"] in page.value("document.querySelector('#list .text').textContent")
+    # By keyboard alone: from the message over the button to the judgment.
+    page.value("document.getElementById('text').focus()")
+    for _ in range(3):
+        page.press("Tab", 9)
+    assert page.value("document.activeElement.textContent") == "It is spam"
+    page.press("Enter", 13)
+    page.wait("document.getElementById('status').textContent === 'Noted: it is spam.'")
+    said = app.get(f"/inferences/{newest['id']}")["feedback"]
+    assert [(one["label"], one["reporter"]) for one in said] == [("spam", "ops")]
+    assert "ops: spam" in page.value("document.querySelector('#list .about').textContent")
+
+
+@pytest.mark.parametrize(
+    "text", ["\u202eevil\u202c " * 20, "wow " * 50_000, "x" * 200_000], ids=len
+)
+def test_the_page_is_as_wide_as_a_telephone_whatever_the_text(page: Page, text: str) -> None:
+    page.call(
+        "Emulation.setDeviceMetricsOverride",
+        width=360,
+        height=700,
+        deviceScaleFactor=1,
+        mobile=True,
+    )
+    scheme = [{"name": "prefers-color-scheme", "value": "dark"}]
+    light = page.value("getComputedStyle(document.body).backgroundColor")
+    page.call("Emulation.setEmulatedMedia", features=scheme)
+    assert page.value("getComputedStyle(document.body).backgroundColor") != light
+    check(page, text)
+    assert page.value("document.documentElement.scrollWidth") <= 360
+    assert page.value("document.getElementById('list').textContent.length") < 30_000
+
+
+def test_the_page_filters_what_it_lists_and_names_its_parts(app: App, page: Page) -> None:
+    app.score([HAM, SPAM] * 25)
+    page.value("document.getElementById('label').value = 'ham'")
+    page.value("document.getElementById('filters').requestSubmit()")
+    labels = "[...document.querySelectorAll('#list .about > span')].map((s) => s.textContent)"
+    page.wait(f"{labels}.length === 10 && {labels}.every((label) => label === 'ham')")
+    page.value("document.getElementById('older').click()")
+    page.wait(f"{labels}.length === 20")
+    nameless = "[...document.querySelectorAll('button, input, select, textarea')].filter((e) => "
+    assert page.value(f"{nameless} !e.textContent && !e.labels?.length).length") == 0
+    assert page.value("document.documentElement.lang") == "en"
 
 
 def test_a_moved_alias_is_followed_without_a_failing_request(app: App) -> None:
