@@ -94,6 +94,22 @@ def flatten(cfg: DictConfig) -> dict[str, Any]:
     return flat
 
 
+def chosen_file(cfg: DictConfig, group: str) -> str:
+    """Return the choice of a config group whose class a configuration has, such as "uci".
+
+    Args:
+        cfg: The composed configuration.
+        group: Such as "data"; a group whose files name a class.
+    """
+    for name in choices(group):
+        for folder in conf_folders():
+            file = folder / group / f"{name}.yaml"
+            values = DictConfig(OmegaConf.load(file)) if file.is_file() else DictConfig({})
+            if values.get("_target_") == cfg[group]["_target_"]:
+                return name
+    return str(cfg[group]["_target_"])
+
+
 def to_yaml(cfg: DictConfig) -> str:
     """Return the configuration as YAML; log-in data is masked."""
     return OmegaConf.to_yaml(OmegaConf.create(masked_value(OmegaConf.to_container(cfg))))

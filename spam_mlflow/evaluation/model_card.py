@@ -11,7 +11,9 @@ from spam_mlflow.evaluation.artifacts import metrics_table
 from spam_mlflow.evaluation.tables import markdown
 from spam_mlflow.scorer.classifier import Metadata
 
-_TEMPLATE = """# Spam classifier `{architecture}`
+_TEMPLATE = """{summary}
+
+# Spam classifier `{architecture}`
 
 Labels short English texts (SMS, comments) as ham or spam, with a probability.
 
@@ -58,7 +60,9 @@ def write(
         (source, label, *map(str, counts))
         for (source, label), counts in zip(sizes.index, sizes.to_numpy(), strict=True)
     ]
+    in_short = summary(metrics, "test", metadata.threshold)
     return _TEMPLATE.format(
+        summary=f"{in_short}; {_data_in_short(messages, split)}",
         architecture=metadata.architecture,
         threshold=metadata.threshold,
         choice=choice,
@@ -67,6 +71,28 @@ def write(
         warning=_warning(messages, split),
         metrics=metrics_table(metrics, "test"),
     )
+
+
+def summary(metrics: Mapping[str, float], prefix: str, threshold: float) -> str:
+    """Return the metrics that matter most in one line.
+
+    Args:
+        metrics: Metrics by name.
+        prefix: Part of the data, such as "test".
+        threshold: Spam probability from which a text is labeled spam.
+    """
+    f1, recall, ham_fpr = (
+        f"{metrics[name]:.4f}" if (name := f"{prefix}_{metric}") in metrics else "not defined"
+        for metric in ("f1", "recall_at_fpr_0_2pct", "ham_fpr")
+    )
+    return (
+        f"F1 {f1}, recall {recall} at 0.2 % ham FPR, ham FPR {ham_fpr}, threshold {threshold:.4f}"
+    )
+
+
+def _data_in_short(messages: Messages, split: Split) -> str:
+    leaky = "leaky " if split.leaky else ""
+    return f"{messages.name}, {len(messages.frame):,} messages, {leaky}split {split.name}"
 
 
 def _describe_data(messages: Messages, split: Split) -> str:

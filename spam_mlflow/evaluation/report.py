@@ -20,6 +20,8 @@ _DISAGREEMENTS = 50  # that are shown
 # Parameters that say nothing about the model, such as the paths of a run.
 _HIDDEN = ("data_dir", "data.files.", "output_dir", "storage.", "rows.", "overrides", "register")
 
+_TWICE = ("epochs", "model", "data")  # parameters of `mlflow run` that are there in full as well
+
 
 def write(
     runs: Sequence[Run], scored: Sequence[Scored], problems: Mapping[str, str], folder: Path
@@ -100,7 +102,7 @@ def _changed(scored: Sequence[Scored]) -> dict[str, Any] | None:
     rows = [
         (key, [entry.run.data.params.get(key, "-") for entry in scored])
         for key in keys
-        if not key.startswith(_HIDDEN) and "_target_" not in key
+        if not key.startswith(_HIDDEN) and "_target_" not in key and key not in _TWICE
     ]
     differing = [(key, values) for key, values in rows if len(set(values)) > 1]
     return {"names": [s.name for s in scored], "rows": differing} if differing else None

@@ -20,7 +20,7 @@ from spam_mlflow.errors import UserError
 from spam_mlflow.evaluation import comparison, report, run_data, tables
 from spam_mlflow.evaluation.comparison import Difference, Scored
 from spam_mlflow.storage import s3
-from spam_mlflow.tracking import run_logging, run_names, runs
+from spam_mlflow.tracking import links, run_logging, run_metrics, run_names, runs
 from spam_mlflow.tracking.run_folder import run_folder
 
 logger = logging.getLogger(__name__)
@@ -56,6 +56,7 @@ def run(settings: CompareSettings, cfg: DictConfig) -> None:
 
 
 def _print_table(found: Sequence[Run], settings: CompareSettings) -> None:
+    _add_details(found, (settings.sort, *settings.columns))
     _require_metrics(found, settings)
     shown = comparison.ranked(found, settings.sort)[: settings.limit]
     groups = run_data.by_data(shown, found)
@@ -75,6 +76,15 @@ def _print_table(found: Sequence[Run], settings: CompareSettings) -> None:
     print(
         f"{len(shown)} of {len(found)} runs, by {settings.sort}{apart if len(groups) > 1 else ''}"
     )
+
+
+def _add_details(found: Sequence[Run], names: Sequence[str]) -> None:
+    """Add the metrics that only the runs' tables have to them, where one is asked for."""
+    wanted = {name for name in names if run_metrics.is_detail(name)}
+    lacking = [run for run in found if not wanted <= set(run.data.metrics)] if wanted else []
+    with tempfile.TemporaryDirectory() as scratch:
+        for run in progress.track(lacking, "Downloading tables of metrics", len(lacking)):
+            run.data.metrics.update(run_metrics.read(run, Path(scratch, run.info.run_id)))
 
 
 def _require_metrics(found: Sequence[Run], settings: CompareSettings) -> None:
@@ -167,6 +177,7 @@ def _log(scored: Sequence[Scored], experiment: str, folder: Path) -> None:
         run_names.name_run(report.title(scored))
         mlflow.set_tags({"kind": "comparison", "compared": ", ".join(ids)})
         run_logging.log_folder(folder)
+        logger.info("View: %s", links.run_page(active.info.run_id))
         logger.info(
             "Run %s: the report is its artifact %s",
             active.info.run_id,

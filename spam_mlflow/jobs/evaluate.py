@@ -19,9 +19,9 @@ from spam_mlflow.config.schema import EvaluateSettings
 from spam_mlflow.data.messages import Messages
 from spam_mlflow.data.splitters import Split
 from spam_mlflow.errors import UserError
-from spam_mlflow.evaluation import artifacts, metrics, tables
+from spam_mlflow.evaluation import artifacts, metrics, model_card, tables
 from spam_mlflow.registry import loading, model_logging, training_messages, versions
-from spam_mlflow.tracking import lineage, run_logging, run_names, runs
+from spam_mlflow.tracking import lineage, links, run_logging, run_metrics, run_names, runs
 from spam_mlflow.tracking.run_folder import ERRORS_FILE, run_folder
 from spam_mlflow.training.experiment import load_messages
 
@@ -99,14 +99,17 @@ def run(settings: EvaluateSettings, cfg: DictConfig) -> float | None:
             report = metrics.report(selected.frame, scores, model.thresholds, selected.prefix)
             artifacts.write_config(cfg, folder)
             _write(report, title, folder, settings.safe_csv)
+            run_metrics.write(report.metrics, folder, settings.safe_csv)
         with progress.step("Logging to MLflow"):
             run_logging.log_folder(folder)
             run_logging.show_table(ERRORS_FILE)
-            _log_metrics(report.metrics, model.model_id, active.info.run_id, settings.part)
+            charted = run_metrics.charted(report.metrics)
+            _log_metrics(charted, model.model_id, active.info.run_id, settings.part)
         _show(report, selected, reference, settings.json)
         if settings.json:
             values = _as_data(report, selected, reference, active.info.run_id, settings.part)
             print(tables.as_json(values))
+        logger.info("View: %s", links.run_page(active.info.run_id))
         logger.info("Run %s: %s messages scored", active.info.run_id, f"{len(scores):,}")
     return report.metrics.get(f"{selected.prefix}_f1")
 
@@ -187,7 +190,8 @@ def _show(
     mlflow.set_tags({run_logging.TRAINED_ON_TAG: known, _MODEL_TAG: reference.uri})
     table = artifacts.metrics_table(report.metrics, selected.prefix)
     warned = f"**{selected.warning}.**\n\n" if selected.warning else ""
-    run_logging.describe_run(f"{warned}{table}")
+    summary = model_card.summary(report.metrics, selected.prefix, report.threshold)
+    run_logging.describe_run(f"{warned}{summary}\n\n{table}")
     if selected.warning:
         logger.warning("%s.", selected.warning)
     if not as_json:

@@ -23,7 +23,7 @@ from spam_mlflow.sweep import trials
 from spam_mlflow.sweep.search_space import SearchSpace, applied, overlay
 from spam_mlflow.sweep.study import Progress
 from spam_mlflow.sweep.trials import SweepContext
-from spam_mlflow.tracking import lineage, run_logging, run_names, runs
+from spam_mlflow.tracking import lineage, links, run_logging, run_names, runs
 from spam_mlflow.tracking.run_folder import PLOTS_FOLDER, run_folder
 from spam_mlflow.training.experiment import load_messages
 
@@ -72,6 +72,7 @@ def run(settings: SweepSettings, cfg: DictConfig) -> float:
     if target is not None:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(preset, encoding="utf-8")
+    logger.info("View: %s", links.run_page(active.info.run_id))
     _announce(progress, sweep, target)
     assert progress.best.value is not None
     return progress.best.value

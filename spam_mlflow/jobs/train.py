@@ -6,13 +6,13 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from spam_mlflow.config.compose import flatten
+from spam_mlflow.config.compose import chosen_file, flatten
 from spam_mlflow.config.schema import MainSettings
 from spam_mlflow.data.messages import Messages
 from spam_mlflow.evaluation import artifacts
 from spam_mlflow.registry import model_logging, pending_run
 from spam_mlflow.registry.pending_run import PendingRun
-from spam_mlflow.tracking import lineage, run_logging, run_names, runs
+from spam_mlflow.tracking import lineage, links, run_logging, run_names, runs
 from spam_mlflow.tracking.run_folder import run_folder
 from spam_mlflow.training.experiment import Experiment, load_messages
 from spam_mlflow.training.fit import EpochListener, Fit
@@ -35,7 +35,7 @@ def run(settings: MainSettings, cfg: DictConfig) -> float:
         return _without_tracking(settings, cfg)
     runs.connect()
     with runs.run(settings.storage, monitored=True) as active:
-        run_logging.log_parameters(flatten(cfg))
+        run_logging.log_parameters(flatten(cfg) | _as_entry_point(settings, cfg))
         differences = run_names.differences(cfg)
         early_name = f"{settings.model.name}{differences}"
         run_names.name_run(early_name)  # so that a run that fails now has a name, too
@@ -50,6 +50,17 @@ def run(settings: MainSettings, cfg: DictConfig) -> float:
             run_names.name_run(title, instead_of=early_name)
             metrics = _tracked(experiment, settings, title, active.info.run_id, folder)
             return metrics["test_f1"]
+
+
+def _as_entry_point(settings: MainSettings, cfg: DictConfig) -> dict[str, str]:
+    """Return the parameters that `mlflow run` logs, so that runs are alike however they began."""
+    return {
+        "epochs": str(settings.train.epochs),
+        "model": settings.model.name,
+        "data": chosen_file(cfg, "data"),
+        "data_dir": cfg.data_dir or "none",
+        "overrides": "none",
+    }
 
 
 def _experiment(settings: MainSettings, messages: Messages) -> Experiment:
@@ -84,6 +95,7 @@ def _tracked(
     registered = f", registered as models:/{runs.REGISTERED_MODEL}/{version}" if version else ""
     if settings.register and unregistered:
         registered = f", logged as runs:/{run_id}/model; not registered, since {unregistered}"
+    logger.info("View: %s", links.run_page(run_id))
     logger.info("Run %s: %s%s", run_id, _shown(metrics), registered)
     return metrics
 

@@ -23,6 +23,7 @@ from mlflow.exceptions import MlflowException
 
 from spam_mlflow.config import commands
 from spam_mlflow.errors import UserError
+from spam_mlflow.registry import registry_page
 from spam_mlflow.registry.versions import VALIDATION_TAG, all_versions, find_alias, find_version
 from spam_mlflow.tracking.runs import REGISTERED_MODEL
 
@@ -148,6 +149,7 @@ def move(
         _record(client, key, event)
         client.set_registered_model_alias(REGISTERED_MODEL, alias, version)
         _record(client, key, dataclasses.replace(event, done=True))
+        registry_page.write(client, events(client))
 
 
 def rollback(client: MlflowClient, alias: str, steps: int, reason: str) -> str:

@@ -27,6 +27,7 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import AnyType, Array, Object, Property
 
 from spam_mlflow import scorer
+from spam_mlflow.registry import registry_page
 from spam_mlflow.scorer import scorers
 from spam_mlflow.scorer.classifier import Classifier
 from spam_mlflow.scorer.pyfunc_model import TEXT
@@ -72,13 +73,18 @@ def entry(package: str) -> str:
     return _ENTRY.format(package=package)
 
 
-def log_model(classifier: Classifier, weights: dict[str, np.ndarray] | None) -> "ModelInfo":
+def log_model(
+    classifier: Classifier,
+    weights: dict[str, np.ndarray] | None,
+    details: Mapping[str, float] | None = None,
+) -> "ModelInfo":
     """Log a classifier to the active run, as the pyfunc model `model`.
 
     Args:
         classifier: The trained classifier.
         weights: `coefficients` and `intercept` of a linear model, which is then served without
             TensorFlow; None for any other model.
+        details: Metrics that are shown on the model's page, among its parameters.
     """
     with tempfile.TemporaryDirectory() as scratch, quiet_mlflow():
         files, package = Path(scratch, scorers.CLASSIFIER), Path(scratch, scorer_package())
@@ -95,6 +101,8 @@ def log_model(classifier: Classifier, weights: dict[str, np.ndarray] | None) -> 
                 signature=signature(classifier.metadata.threshold),
                 input_example=pd.DataFrame({TEXT: EXAMPLES}),
                 pip_requirements=requirements(linear=weights is not None),
+                params={name: f"{value:.6g}" for name, value in (details or {}).items()},
+                tags={"architecture": classifier.metadata.architecture},
             )
 
 
@@ -206,6 +214,8 @@ def register(
             )
         )
         client.update_model_version(REGISTERED_MODEL, str(entry.version), description)
+    if str(entry.version) == "1":
+        registry_page.write(client, [])
     return str(entry.version)
 
 

@@ -22,7 +22,7 @@ from spam_mlflow.error_messages import user_message
 from spam_mlflow.errors import UserError
 from spam_mlflow.registry import loading, model_files, model_logging
 from spam_mlflow.registry.model_files import DIGEST_TAG
-from spam_mlflow.tracking import lineage, run_folder, run_logging
+from spam_mlflow.tracking import lineage, run_folder, run_logging, run_metrics
 from spam_mlflow.tracking.run_folder import CARD_FILE, CONFIG_FILE, ERRORS_FILE
 
 if TYPE_CHECKING:
@@ -149,12 +149,15 @@ def _log(
         run_logging.log_metrics_of(client, pending.run_id, metrics, step)
     for name, value in pending.tags.items():
         client.set_tag(pending.run_id, name, value)
-    card = (folder / CARD_FILE).read_text(encoding="utf-8")
+    card = run_logging.without_header((folder / CARD_FILE).read_text(encoding="utf-8"))
     run_logging.describe_run(card)
     run_logging.log_folder(folder)
     run_logging.show_table(ERRORS_FILE)
     model = model_logging.finished_model(client, pending.run_id)
-    model_id = model.model_id if model else model_logging.log_model(classifier, weights).model_id
+    details = run_metrics.details(pending.metrics)
+    model_id = (
+        model.model_id if model else model_logging.log_model(classifier, weights, details).model_id
+    )
     digest = _record_digest(client, pending.run_id, f"models:/{model_id}")
     datasets = lineage.inputs(client, pending.run_id)
     for (context, step), metrics in _grouped(pending).items():
@@ -177,7 +180,7 @@ def _record_digest(client: MlflowClient, run_id: str, model_uri: str) -> str:
 def _grouped(pending: PendingRun) -> dict[tuple[str, int], dict[str, float]]:
     """Return the metrics, grouped by the context of their dataset and by their step."""
     grouped: dict[tuple[str, int], dict[str, float]] = {}
-    for name, value in pending.metrics.items():
+    for name, value in run_metrics.charted(pending.metrics).items():
         context = next((c for prefix, c in _PARTS.items() if name.startswith(prefix)), "")
         # MLflow shows the value of the highest step. `val_accuracy` is also logged per epoch, when
         # no threshold is chosen yet, so that its final value goes to the last epoch's step. The

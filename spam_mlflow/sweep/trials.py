@@ -26,7 +26,7 @@ from spam_mlflow.scorer import keras_backend
 from spam_mlflow.sweep import study as studies
 from spam_mlflow.sweep.search_space import SearchSpace, applied
 from spam_mlflow.sweep.study import Progress
-from spam_mlflow.tracking import run_logging, run_names, runs
+from spam_mlflow.tracking import run_logging, run_metrics, run_names, runs
 from spam_mlflow.training.experiment import Experiment
 
 if TYPE_CHECKING:
@@ -228,7 +228,10 @@ def _train(
         experiment = sweep.experiment(values)
         fitted = experiment.fit(Path(folder), on_epoch, quiet=True)
     metrics = experiment.validation(fitted).metrics | {"fit_seconds": fitted.seconds}
-    run_logging.log_metrics_of(client, run_id, metrics, len(fitted.epochs))
+    # The objective may be of a single source.
+    objective = {name: value for name, value in metrics.items() if name == sweep.objective}
+    logged = run_metrics.charted(metrics) | objective
+    run_logging.log_metrics_of(client, run_id, logged, len(fitted.epochs))
     if sweep.objective not in metrics:
         raise UserError(f"search.objective={sweep.objective!r} is none of {', '.join(metrics)}")
     return Outcome("COMPLETE", metrics[sweep.objective])

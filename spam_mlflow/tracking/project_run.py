@@ -74,7 +74,7 @@ def _record_failure(run_id: str, command: str, error: BaseException) -> None:
     client = _client()
     if not _is_unused(client.get_run(run_id), command):
         return
-    client.set_tag(run_id, MLFLOW_RUN_NAME, command)
+    client.set_tag(run_id, MLFLOW_RUN_NAME, runs.failed_name(command))
     reason = error_messages.user_message(error) or repr(error)
     client.set_tag(run_id, runs.ERROR_TAG, reason[: runs.TAG_LIMIT])
     client.set_terminated(run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")

@@ -14,12 +14,16 @@ CARD_FILE = "model_card.md"
 CONFIG_FILE = "config.yaml"
 ERRORS_FILE = "errors.json"
 KERAS_FOLDER = "keras"
+METRICS_FILE = "metrics.csv"
 PLOTS_FOLDER = "figures"
 PREDICTIONS_FILE = "predictions.csv"
 PROFILE_FILE = "profile.txt"
 REJECTED_FILE = "rejected.csv"
 SPLIT_FILE = "split.csv"
 LARGE_SPLIT_FILE = "split.csv.gz"  # instead, where it is large
+
+SAFE_CSV_TAG = "safe_csv"
+"""Tag of a run whose CSV files are written with `safe_csv=true`."""
 
 _SPACE_MB = 100
 
@@ -76,4 +80,5 @@ def _require_space(folder: Path, setting: str) -> None:
 
 def has_safe_csv(run: Run) -> bool:
     """Return whether a run's CSV files are to be read with `safe` of `csv_cells.read`."""
-    return bool(run.data.params.get("safe_csv") == "True")
+    # Earlier runs have it as a parameter.
+    return "True" in (run.data.tags.get(SAFE_CSV_TAG), run.data.params.get("safe_csv"))

@@ -17,8 +17,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
 
 from spam_mlflow.error_messages import user_message
-from spam_mlflow.tracking.run_folder import REJECTED_FILE
-from spam_mlflow.tracking.runs import ERROR_TAG, TAG_LIMIT
+from spam_mlflow.tracking.run_folder import REJECTED_FILE, SAFE_CSV_TAG
+from spam_mlflow.tracking.runs import ERROR_TAG, STORAGE_TAG, TAG_LIMIT
 from spam_mlflow.tracking.source_names import metric_name
 
 if TYPE_CHECKING:
@@ -32,12 +32,23 @@ PART_TAG = "evaluation.part"
 TRAINED_ON_TAG = "evaluation.trained_on"
 """Tag of an evaluation: how many of the scored messages the model was trained or tuned on."""
 
+_STORAGE = "storage."
+_NO_PARAMETERS = (
+    *("data.files.", "data.fallback", _STORAGE, "study_db", "output_dir", "safe_csv", "json"),
+    *("register", "track", "train.profile"),
+)
 _PARAMETER_LIMIT = 6000  # characters; MLflow's own limit
 
 
 def describe_run(markdown: str) -> None:
     """Show `markdown` as the active run's description in the UI."""
     mlflow.set_tag("mlflow.note.content", markdown[:TAG_LIMIT])
+
+
+def without_header(card: str) -> str:
+    """Return a model card without the YAML between two lines of dashes that it may begin with."""
+    _, found, rest = card.removeprefix("---\n").partition("\n---\n")
+    return rest.lstrip() if found and card.startswith("---\n") else card
 
 
 def log_parameters(flat: Mapping[str, Any]) -> None:
@@ -47,12 +58,31 @@ def log_parameters(flat: Mapping[str, Any]) -> None:
     it, since MLflow refuses a second value.
 
     Args:
-        flat: Values by key, such as "train.epochs". Values that are too long for MLflow are cut;
-            config.yaml among the artifacts has all of them in full.
+        flat: Values by key, such as "train.epochs". Values that are too long for MLflow are cut,
+            and keys that say nothing of the model or its data are left out; config.yaml among the
+            artifacts has all of them in full. How to reach the artifacts becomes a tag.
     """
     active = mlflow.active_run()
     logged = set(mlflow.get_run(active.info.run_id).data.params) if active else set()
-    mlflow.log_params({k: str(v)[:_PARAMETER_LIMIT] for k, v in flat.items() if k not in logged})
+    wanted = {name: value for name, value in flat.items() if is_parameter(name)}
+    mlflow.log_params({k: str(v)[:_PARAMETER_LIMIT] for k, v in wanted.items() if k not in logged})
+    storage = {
+        name.removeprefix(_STORAGE): value
+        for name, value in flat.items()
+        if name.startswith(_STORAGE)
+    }
+    tags = {STORAGE_TAG: json.dumps(storage)} if storage else {}
+    if flat.get("safe_csv"):
+        tags[SAFE_CSV_TAG] = "True"
+    mlflow.set_tags(tags)
+
+
+def is_parameter(name: str) -> bool:
+    """Return whether a key of the configuration says what is trained, and on what.
+
+    The others, such as timeouts and paths of files, are in config.yaml alone.
+    """
+    return not name.startswith(_NO_PARAMETERS) and not name.endswith("_target_")
 
 
 def log_parameters_of(client: MlflowClient, run_id: str, values: Mapping[str, Any]) -> None:

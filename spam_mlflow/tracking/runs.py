@@ -1,13 +1,14 @@
 """Runs in MLflow: their store and experiment, how they begin and how they end."""
 
 import contextlib
+import json
 import logging
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import mlflow
 from mlflow import MlflowClient
@@ -24,7 +25,7 @@ from spam_mlflow.config.paths import working_root
 from spam_mlflow.config.schema import StorageSettings
 from spam_mlflow.errors import UserError
 from spam_mlflow.storage import s3
-from spam_mlflow.tracking import server, store
+from spam_mlflow.tracking import links, server, store
 
 EXPERIMENT = "spam-classifier"
 REGISTERED_MODEL = "spam-classifier"
@@ -34,11 +35,17 @@ DATABASE = "mlflow.db"
 ERROR_TAG = "error"
 """Tag of a failed run that says why."""
 
+STORAGE_TAG = "storage"
+"""Tag of a run that says, in JSON, how its artifacts are reached."""
+
+_FAILED = " (failed)"  # end of the name of a failed run
+
 TAG_LIMIT = 5000
 """Characters of a tag's value; MLflow's own limit."""
 
 _DATABASES = tuple(DATABASE_ENGINES)
 _KIND = "mlflow.experimentKind"
+_NAME_TAG = "mlflow.runName"
 # The errors if two processes insert the same row: of PostgreSQL, SQLite and MySQL, and of MLflow
 # itself for experiments and for versions.
 _CONFLICT = re.compile(
@@ -121,6 +128,7 @@ def run(
         _show_training_first(active.info.experiment_id)
         if ERROR_TAG in active.data.tags:
             mlflow.delete_tag(ERROR_TAG)
+            mlflow.set_tag(_NAME_TAG, str(active.info.run_name).removesuffix(_FAILED))
         yield active
     except KeyboardInterrupt:
         mlflow.end_run("KILLED")
@@ -139,12 +147,18 @@ def _end_failed(run_id: str, error: BaseException) -> None:
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "1"
     reason = error_messages.user_message(error) or masked(repr(error))
     try:
-        mlflow.set_tag(ERROR_TAG, reason[:TAG_LIMIT])
+        name = failed_name(mlflow.get_run(run_id).info.run_name)
+        mlflow.set_tags({ERROR_TAG: reason[:TAG_LIMIT], _NAME_TAG: name})
     except Exception:
         # The store is away, and the thread that logs the machine's load may be waiting for it.
         fluent.run_id_to_system_metrics_monitor.pop(run_id, None)
     with contextlib.suppress(Exception):
         mlflow.end_run("FAILED")
+
+
+def failed_name(name: str | None) -> str:
+    """Return the name of a run that has failed, which says so."""
+    return f"{str(name or '').removesuffix(_FAILED)}{_FAILED}"
 
 
 def _mask_tags(active: mlflow.ActiveRun) -> None:
@@ -207,16 +221,28 @@ def storage_of(logged: Run, otherwise: StorageSettings) -> StorageSettings:
         logged: The run.
         otherwise: Settings for a run that has not logged its own.
     """
-    recorded = {
-        name: None if value == "None" else value
-        for name in asdict(otherwise)
-        if (value := logged.data.params.get(f"storage.{name}")) is not None
-    }
+    recorded = _recorded_storage(logged, asdict(otherwise))
     if not recorded:
         return otherwise
     if recorded.get("endpoint_url") is None and stack_endpoint():
         recorded |= {"endpoint_url": stack_endpoint(), "addressing_style": "path"}
     return validated_settings(StorageSettings, asdict(otherwise) | recorded, "storage.")
+
+
+def _recorded_storage(logged: Run, names: Iterable[str]) -> dict[str, Any]:
+    """Return a run's settings of its storage by name, those that it has logged."""
+    if STORAGE_TAG in logged.data.tags:
+        try:
+            found = json.loads(logged.data.tags[STORAGE_TAG])
+        except ValueError:
+            return {}
+        known = found if isinstance(found, dict) else {}
+        return {name: known[name] for name in names if name in known}
+    return {  # an earlier run, which has them as parameters
+        name: None if value == "None" else value
+        for name in names
+        if (value := logged.data.params.get(f"storage.{name}")) is not None
+    }
 
 
 def _choose_experiment(name: str) -> None:
@@ -285,9 +311,14 @@ def create_experiment(client: MlflowClient, name: str, location: str) -> bool:
 
 
 def _show_training_first(experiment_id: str) -> None:
-    """Have the UI open the experiment at its runs, instead of at traces of language models."""
-    if _KIND not in mlflow.get_experiment(experiment_id).tags:
+    """Have the UI open the experiment at its runs, instead of at traces of language models.
+
+    The experiment also gets a description and a view.
+    """
+    experiment = mlflow.get_experiment(experiment_id)
+    if _KIND not in experiment.tags:
         client = MlflowClient()
         retry_on_conflict(
             lambda: client.set_experiment_tag(experiment_id, _KIND, "custom_model_development")
         )
+        retry_on_conflict(lambda: links.describe_experiment(client, experiment))

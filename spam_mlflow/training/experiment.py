@@ -15,6 +15,7 @@ from spam_mlflow.data.splitters import Split
 from spam_mlflow.evaluation import artifacts, metrics, model_card
 from spam_mlflow.evaluation.metrics import Report
 from spam_mlflow.models import Architecture
+from spam_mlflow.tracking import run_metrics
 from spam_mlflow.tracking.run_folder import CARD_FILE, KERAS_FOLDER, PROFILE_FILE, REJECTED_FILE
 from spam_mlflow.training import fit, memory
 from spam_mlflow.training.fit import EpochListener, Fit
@@ -143,6 +144,7 @@ class Experiment:
         with progress.step("Writing tables, plots and model"):
             artifacts.write_split(self.split, folder, safe_csv)
             artifacts.write_plots(test, fitted.epochs, title, folder)
+            run_metrics.write(values, folder, safe_csv)
             artifacts.write_errors(metrics.misclassified(test), folder)
             artifacts.write_predictions(test, folder, safe_csv)
             card = model_card.write(

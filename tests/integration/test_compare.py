@@ -11,6 +11,8 @@ from mlflow import MlflowClient
 from support.predictions import predictions
 from support.project import Project, require_one_line
 
+from spam_mlflow.tracking import run_metrics
+
 OWN = {
     "data.name": "own",
     "data.digest": "0123456789abcdef",
@@ -126,6 +128,17 @@ def test_runs_on_other_data_are_in_a_table_of_their_own(project: Project, store:
         "11 of 11 runs, by test_f1; metrics in different tables are of different messages, and "
         "cannot be compared"
     )
+
+
+def test_metrics_of_sources_are_read_from_the_runs_tables(
+    project: Project, store: Store, tmp_path: Path
+) -> None:
+    run_metrics.write({"test_f1": 0.97, "test_f1__a b": 0.25}, tmp_path)
+    store.client.log_artifact(store.ids["good"], str(tmp_path / "metrics.csv"))
+    store.client.log_metric(store.ids["bad"], "test_f1__a b", 0.125)  # as earlier runs have it
+    rows = listed(project, "sort='test_f1__a b'", "columns=[test_f1,'test_f1__a b']", "limit=2")
+    assert [row["name"] for row in rows] == ["good", "bad"]
+    assert [row["metrics"]["test_f1__a b"] for row in rows] == [0.25, 0.125]
 
 
 def test_the_list_can_be_filtered_sorted_and_cut(project: Project, store: Store) -> None:

@@ -9,6 +9,7 @@ from support.metrics import METRICS
 from support.project import ROOT, Project, Trained, require_one_line
 
 from spam_mlflow.scorer.normalization import duplicate_key
+from spam_mlflow.tracking import run_metrics
 
 SAMPLE = ROOT / "spam_mlflow" / "data" / "sources" / "sample.csv"
 PREDICTIONS = "predictions.csv"
@@ -16,15 +17,20 @@ MESSAGES = ("Ok, see you at seven then", "Subscribe to my channel for free gift 
 
 
 def test_evaluating_the_version_gives_the_metrics_of_training(
-    trained: Trained, trained_project: Project
+    trained: Trained, trained_project: Project, tmp_path: Path
 ) -> None:
     done = trained_project.run("evaluate", "data=sample", "model_uri=models:/spam-classifier/1")
     assert done.returncode == 0, done.stderr
     evaluated = trained_project.last_run()
     assert evaluated.info.run_id != trained.run.info.run_id
+    with trained_project.store_here():
+        expected, found = (
+            run_metrics.read(run, tmp_path / run.info.run_id) for run in (trained.run, evaluated)
+        )
     for name in METRICS:
-        expected = trained.run.data.metrics[f"test_{name}"]
-        assert evaluated.data.metrics[f"test_{name}"] == pytest.approx(expected, abs=1e-6)
+        assert found[f"test_{name}"] == pytest.approx(expected[f"test_{name}"], abs=1e-6)
+    assert not [name for name in evaluated.data.metrics if run_metrics.is_detail(name)]
+    assert evaluated.data.tags["mlflow.note.content"].startswith("F1 ")
     f1 = f"{evaluated.data.metrics['test_f1']:.4f}"
     assert re.search(rf"^\| f1 +\| {f1} +\|", done.stderr, re.MULTILINE)
 

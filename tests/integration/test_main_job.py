@@ -11,6 +11,7 @@ from support.metrics import METRICS
 from support.project import Project, Trained, without_progress
 
 from spam_mlflow.data.sources.sample import SampleSource
+from spam_mlflow.tracking import run_logging, run_metrics
 
 
 def test_the_run_is_finished_and_in_its_experiment(trained: Trained) -> None:
@@ -23,20 +24,73 @@ def test_the_run_is_finished_and_in_its_experiment(trained: Trained) -> None:
 def test_nothing_is_printed_that_a_user_cannot_act_on(trained: Trained) -> None:
     assert "arning" not in trained.errors + trained.output
     assert "Traceback" not in trained.errors
-    known = ("Epoch ", "The threshold is ", "Successfully registered model", "Created version")
+    known = (
+        "Epoch ",
+        "View: ",
+        "The threshold is ",
+        "Successfully registered model",
+        "Created version",
+    )
     told = without_progress(trained.errors)
     assert all(line.startswith((*known, "Run ")) for line in told)
     assert len([line for line in told if line.startswith("Epoch ")]) == 5
     assert trained.output == ""
 
 
-def test_every_metric_is_logged(trained: Trained) -> None:
-    logged = trained.run.data.metrics
+def test_every_metric_is_logged(trained: Trained, tmp_path: Path) -> None:
+    with trained.project.store_here():
+        logged = run_metrics.read(trained.run, tmp_path)
     sources = ("", "__sample_sms", "__sample_comment")
     wanted = [f"{part}_{m}{s}" for part in ("test", "val") for m in METRICS for s in sources]
     assert not set(wanted) - set(logged)
-    assert {"fit_seconds", "train_messages_per_second"} <= set(logged)
+    assert {"fit_seconds", "train_messages_per_second", "held_out_ham_fpr"} <= set(logged)
     assert logged["test_f1"] > 0.8
+
+
+def test_few_metrics_have_charts_and_the_others_are_with_the_model(trained: Trained) -> None:
+    charted = [name for name in trained.run.data.metrics if not name.startswith("system/")]
+    assert len(charted) <= 25
+    assert {"test_f1", "test_ham_fpr", "test_recall_at_fpr_0_2pct", "val_f1"} <= set(charted)
+    assert len({name[:12] for name in charted if name.startswith("test_")}) == 9
+    (model,) = trained.project.client.search_logged_models([trained.run.info.experiment_id])
+    assert 0 < float(model.params["test_f1__sample_sms"]) <= 1
+    assert model.tags["architecture"] == "ngram_linear"
+
+
+def test_the_description_begins_with_what_matters_most(trained: Trained) -> None:
+    first, _, rest = trained.run.data.tags["mlflow.note.content"].partition("\n")
+    assert first.startswith(f"F1 {trained.run.data.metrics['test_f1']:.4f}, recall ")
+    assert first.endswith("; sample, 2,379 messages, split grouped")
+    assert "# Spam classifier" in rest
+
+
+def test_parameters_say_what_is_trained_and_are_alike_however_the_run_began(
+    trained: Trained,
+) -> None:
+    parameters = trained.run.data.params
+    entry_point = {name: parameters[name] for name in ("epochs", "model", "data", "data_dir")}
+    assert entry_point == {
+        "epochs": "5",
+        "model": "ngram_linear",
+        "data": "sample",
+        "data_dir": "none",
+    }
+    hidden = ("storage.", "data.files", "output_dir", "safe_csv", "track")
+    assert not [name for name in parameters if name.startswith(hidden) or "_target_" in name]
+    assert json.loads(trained.run.data.tags["storage"])["endpoint_url"] is None
+
+
+def test_the_pages_of_experiment_and_model_say_how_to_read_them(trained: Trained) -> None:
+    experiment = trained.project.client.get_experiment(trained.run.info.experiment_id)
+    assert "Look first at `test_f1`" in experiment.tags["mlflow.note.content"]
+    view = json.loads(experiment.tags["mlflow.sharedViewState.spam"])
+    (losses,) = [chart for chart in view["compareRunCharts"] if chart["type"] == "LINE"]
+    assert losses["selectedMetricKeys"] == ["loss", "val_loss"]
+    assert "metrics.`test_f1`" in view["selectedColumns"]
+    page = f"#/experiments/{experiment.experiment_id}/runs/{trained.run.info.run_id}"
+    assert page in trained.errors
+    description = trained.project.client.get_registered_model("spam-classifier").description
+    assert "None yet." in description
 
 
 def test_every_epoch_is_logged_on_its_own_step(trained: Trained) -> None:
@@ -93,7 +147,7 @@ def test_artifacts(trained: Trained) -> None:
     assert {f"figures/{name}.png" for name in plots} <= files
     names = ("spam-model.keras", "spam-classifier-tokenizer.json", "spam-classifier-metadata.json")
     assert {f"keras/{name}" for name in names} <= files
-    assert {"config.yaml", "split.csv", "errors.json", "model_card.md"} <= files
+    assert {"config.yaml", "split.csv", "errors.json", "metrics.csv", "model_card.md"} <= files
     assert not [name for name in files if name.endswith((".pkl", ".pickle", ".joblib"))]
 
 
@@ -135,6 +189,7 @@ def test_the_version_is_registered_with_its_provenance(trained: Trained) -> None
 
 def test_the_model_card_is_shown_with_run_and_version(trained: Trained) -> None:
     card = (trained.artifacts / "model_card.md").read_text()
+    card = run_logging.without_header(card)
     assert trained.run.data.tags["mlflow.note.content"] == card
     version = trained.project.client.get_model_version("spam-classifier", "1")
     assert version.description == card
@@ -203,8 +258,9 @@ def test_a_model_of_shifted_labels_is_registered_where_that_is_asked_for(
     assert "labels.doubt" in project.last_run().data.tags
 
 
-def test_the_run_says_how_the_threshold_was_chosen(trained: Trained) -> None:
-    metrics, tags = trained.run.data.metrics, trained.run.data.tags
+def test_the_run_says_how_the_threshold_was_chosen(trained: Trained, tmp_path: Path) -> None:
+    with trained.project.store_here():
+        metrics, tags = run_metrics.read(trained.run, tmp_path), trained.run.data.tags
     low, rate, high = (metrics[f"held_out_ham_fpr{end}"] for end in ("_low", "", "_high"))
     assert low < rate < high
     assert tags["threshold.policy"] == "max_f1"  # at 0.6 %, F1 would be much lower

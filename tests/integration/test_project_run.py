@@ -79,7 +79,7 @@ def test_a_failed_command_is_a_failed_run_that_says_why(project: Project) -> Non
         status, _, run = run_in(project, run_id, *arguments)
         assert status == 1
         assert run.info.status == "FAILED"
-        assert run.info.run_name == arguments[0]
+        assert run.info.run_name == f"{arguments[0]} (failed)"
         assert reason in run.data.tags["error"]
 
 

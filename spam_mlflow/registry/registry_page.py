@@ -1,0 +1,77 @@
+"""The description of the registered model, which MLflow shows at the top of its page."""
+
+import contextlib
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from spam_mlflow.tracking.runs import REGISTERED_MODEL
+
+if TYPE_CHECKING:
+    from spam_mlflow.registry.aliases import Event
+
+_INTRODUCTION = """Labels short texts (SMS, comments) as ham or spam, with a probability. \
+Load the champion with `mlflow.pyfunc.load_model("models:/spam-classifier@champion")`.
+
+A version's description is its model card, and its run has the report, `report.html`. Only \
+versions that passed the gate, or were promoted with a reason, have the alias `champion`; \
+`validation_status` says how a version fared. Names of tags that begin with `promotion.` are \
+records for programs: below is what they say."""
+
+_MARK = "<!-- promotion history -->"
+_LIMIT = 4500  # characters; MLflow's own limit is 5000
+
+
+def write(client: MlflowClient, events: "Sequence[Event]") -> None:
+    """Write the history of promotions into the description; what users wrote above it stays.
+
+    The page is for people, so that an error of the store does not matter here.
+
+    Args:
+        client: Client of the tracking store.
+        events: Moves of all aliases, the oldest first.
+    """
+    with contextlib.suppress(MlflowException):
+        before = client.get_registered_model(REGISTERED_MODEL).description or ""
+        wanted = described(before, events)
+        if wanted != before:
+            client.update_registered_model(REGISTERED_MODEL, wanted)
+
+
+def described(before: str, events: "Sequence[Event]") -> str:
+    """Return the description.
+
+    Args:
+        before: The description so far.
+        events: Moves of all aliases, the oldest first.
+    """
+    introduction = before.partition(_MARK)[0].strip() or _INTRODUCTION
+    done = [event for event in reversed(events) if event.done]
+    header = f"{introduction}\n\n{_MARK}\n\n### Promotions, the latest first\n\n"
+    if not done:
+        return f"{header}None yet."
+    text = f"{header}| when (UTC) | what | by | reason |\n|---|---|---|---|"
+    for number, event in enumerate(done):
+        row = f"\n| {' | '.join(map(_cell, _row(event)))} |"
+        if len(text) + len(row) > _LIMIT:
+            return f"{text}\n\n{len(done) - number} earlier ones: see the command `history`."
+        text += row
+    return text
+
+
+def _row(event: "Event") -> tuple[str, ...]:
+    at = datetime.fromisoformat(event.at).strftime("%Y-%m-%d %H:%M")
+    before = f", was {event.previous}" if event.previous else ""
+    what = f"{event.action}: {event.alias} is version {event.version}{before}"
+    return at, what, event.by, event.reason
+
+
+def _cell(text: str) -> str:
+    """Return text for a cell of a Markdown table, in which nothing of it has a meaning."""
+    plain = " ".join(text.split())
+    for character in "\\`*_[]<>|":
+        plain = plain.replace(character, f"\\{character}")
+    return plain

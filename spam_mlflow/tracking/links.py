@@ -1,0 +1,142 @@
+"""Where a run is seen in MLflow's UI, and the view that the UI shows an experiment's runs with."""
+
+import json
+import shlex
+from typing import Any
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Experiment
+
+from spam_mlflow.config.masking import masked
+
+_VIEW = "spam"
+"""Name of the view, which links end with."""
+
+_VIEW_TAG = f"mlflow.sharedViewState.{_VIEW}"
+_NOTE_TAG = "mlflow.note.content"
+_NOTE = """Spam classifiers for short texts: a run for each training (`main`), evaluation, \
+comparison and sweep, trials nested in their sweep.
+
+- Look first at `test_f1`, `test_recall_at_fpr_0_2pct` (recall where 0.2 % of ham is lost) and \
+`test_ham_fpr`. Only runs with the same `data.digest` and `split.digest` can be compared.
+- The view "{view}" has these columns and charts: add `?viewStateShareKey={view}` to the address.
+- A run's `report.html` has its verdict, its errors and a threshold to move; `metrics.csv` has the \
+metrics of every source.
+- Names ending in "(failed)" are of runs that failed; their tag `error` says why."""
+
+_COLUMNS = (
+    *("metrics.`test_f1`", "metrics.`test_recall_at_fpr_0_2pct`", "metrics.`test_ham_fpr`"),
+    *("metrics.`fit_seconds`", "tags.`data.name`", "params.`model.name`", "params.`train.epochs`"),
+    *("attributes.`Created`", "attributes.`Duration`", "attributes.`Models`"),
+)
+_SECTION = "spam-charts"
+_PARALLEL_PARAMETERS = ("model.name", "train.epochs", "seed")
+_PARALLEL_METRICS = ("fit_seconds", "test_ham_fpr", "test_recall_at_fpr_0_2pct", "test_f1")
+
+
+def run_page(run_id: str) -> str:
+    """Return how to see a run in MLflow's UI, and the runs beside it, in one line."""
+    run = mlflow.get_run(run_id)
+    experiment = f"#/experiments/{run.info.experiment_id}"
+    pages = f"{experiment}/runs/{run_id}", f"{experiment}/runs?viewStateShareKey={_VIEW}"
+    uri = masked(mlflow.get_tracking_uri())
+    if uri.startswith(("http://", "https://")):
+        return " (all runs: ".join(f"{uri.rstrip('/')}/{page}" for page in pages) + ")"
+    local = "http://127.0.0.1:5000"
+    server = f"mlflow server --backend-store-uri {shlex.quote(uri)}"
+    return f"`{server}`, then {local}/{pages[0]} (all runs: {local}/{pages[1]})"
+
+
+def describe_experiment(client: MlflowClient, experiment: Experiment) -> None:
+    """Give an experiment a description and a view, unless it has one.
+
+    Args:
+        client: Client of the tracking store.
+        experiment: The experiment.
+    """
+    wanted = {_NOTE_TAG: _NOTE.format(view=_VIEW), _VIEW_TAG: json.dumps(_view())}
+    for name, value in wanted.items():
+        if name not in experiment.tags:
+            client.set_experiment_tag(experiment.experiment_id, name, value)
+
+
+def _view() -> dict[str, Any]:
+    """Return the state of MLflow's page of runs: its columns, and its charts."""
+    return {
+        "searchFilter": "",
+        "orderByKey": "attributes.start_time",
+        "orderByAsc": False,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "datasetsFilter": [],
+        "modelVersionFilter": "All Runs",
+        "selectedColumns": list(_COLUMNS),
+        "runsPinned": [],
+        "runsHidden": [],
+        "runsHiddenMode": "FIRST_10_RUNS",
+        "runsVisibilityMap": {},
+        "runsExpanded": {},
+        "runListHidden": False,
+        "isAccordionReordered": False,
+        "groupBy": None,
+        "groupsExpanded": {},
+        "useGroupedValuesInCharts": True,
+        "hideEmptyCharts": True,
+        "globalLineChartConfig": {},
+        "viewMaximized": False,
+        "compareRunCharts": _charts(),
+        "compareRunSections": [
+            {
+                "uuid": _SECTION,
+                "name": "Spam classifiers",
+                "display": True,
+                "isReordered": True,
+                "deleted": False,
+                "isGenerated": False,
+            }
+        ],
+    }
+
+
+def _charts() -> list[dict[str, Any]]:
+    """Return bars of the metrics that matter, both losses in one chart, and parallel axes."""
+    return [
+        _chart("BAR", metricKey="test_f1"),
+        _chart("BAR", metricKey="test_recall_at_fpr_0_2pct"),
+        _chart("BAR", metricKey="test_ham_fpr"),
+        _chart(
+            "LINE",
+            metricKey="loss",
+            selectedMetricKeys=["loss", "val_loss"],
+            xAxisKey="step",
+            selectedXAxisMetricKey="",
+            scaleType="linear",
+            xAxisScaleType="linear",
+            lineSmoothness=0,
+            useGlobalXaxisKey=False,
+            useGlobalLineSmoothing=False,
+            range={},
+            yAxisKey="metric",
+            yAxisExpressions=[],
+        ),
+        _chart(
+            "PARALLEL",
+            selectedParams=list(_PARALLEL_PARAMETERS),
+            selectedMetrics=list(_PARALLEL_METRICS),
+            showAllRuns=False,
+        ),
+    ]
+
+
+def _chart(kind: str, **settings: Any) -> dict[str, Any]:
+    key = settings.get("metricKey", kind)
+    return {
+        "type": kind,
+        "uuid": f"spam-{kind}-{key}",
+        "runsCountToCompare": 10,
+        "metricSectionId": _SECTION,
+        "deleted": False,
+        "isGenerated": False,
+        **settings,
+    }
