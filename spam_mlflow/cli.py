@@ -63,6 +63,10 @@ COMMANDS = {
         "score a logged or registered model on any data set",
         "model_uri=models:/spam-classifier/1 data=sample",
     ),
+    "score": Command(
+        "score messages in bulk: files, folders or an S3 store; resumable",
+        "model_uri=models:/spam-classifier@champion input=messages.parquet output=scores",
+    ),
     "sweep": Command(
         "search hyper-parameters on the validation part; resumable",
         "trials=20 save_as=tuned data_dir=data/uci",

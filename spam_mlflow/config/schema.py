@@ -208,6 +208,29 @@ class EvaluateSettings(DataSettings):
 
 
 @dataclass(frozen=True, config=CONFIG, kw_only=True)
+class ScoreSettings:
+    """See `conf/score.yaml`."""
+
+    storage: StorageSettings
+    model_uri: Text
+    input: Text
+    output: Text
+    format: Literal["parquet", "csv", "jsonl"]
+    text_column: Text
+    id_column: Text | None
+    columns: tuple[Text, ...]
+    threshold: Fraction | None
+    explain: bool
+    header: bool
+    encoding: Text
+    separator: Text
+    quoting: Literal["auto", "quoted", "none"]
+    engine: Literal["local"]
+    workers: PositiveCount | None
+    part_rows: PositiveCount
+
+
+@dataclass(frozen=True, config=CONFIG, kw_only=True)
 class SweepSettings(DataSettings):
     """See `conf/sweep.yaml`.
 
@@ -366,6 +389,7 @@ class BucketSettings(LocationSettings):
 JOBS: Mapping[str, type[Any]] = {
     "main": MainSettings,
     "evaluate": EvaluateSettings,
+    "score": ScoreSettings,
     "sweep": SweepSettings,
     "compare": CompareSettings,
     "promote": PromoteSettings,

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from spam_mlflow.batch_worker import version_scoring
 from spam_mlflow.errors import UserError
 
 _KEPT = {
@@ -64,9 +65,9 @@ def spam_probability(model: Path, texts: Sequence[str], folder: Path) -> np.ndar
     folder.mkdir(exist_ok=True)
     asked, answered = folder / "texts.json", folder / "scores.json"
     asked.write_text(json.dumps(list(texts)), encoding="utf-8")
-    script = Path(__file__).with_name("fresh_interpreter.py")
     # With -P, Python does not look for packages beside the script.
-    command = [sys.executable, "-P", str(script), str(model), str(asked), str(answered)]
+    script = version_scoring.__file__
+    command = [sys.executable, "-P", script, str(model), str(asked), str(answered)]
     done = _finished(command, folder, environment(folder / "home"))
     try:
         scores = np.array(json.loads(answered.read_text(encoding="utf-8")), dtype=np.float64)

@@ -20,13 +20,13 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PyFuncModel
 from mlflow.store.artifact.utils.models import get_model_name_and_version
 
+from spam_mlflow.batch_worker.version_scoring import SPAM_PROBABILITY, predictions
 from spam_mlflow.errors import UserError
 from spam_mlflow.registry import model_files
 from spam_mlflow.registry.model_files import CODE
 from spam_mlflow.registry.model_logging import SHARED_NAME, scorer_package
 from spam_mlflow.scorer import scorers
 from spam_mlflow.scorer.classifier import METADATA_FILE, TOKENIZER_FILE, Thresholds
-from spam_mlflow.scorer.pyfunc_model import TEXT
 from spam_mlflow.tracking.runs import REGISTERED_MODEL
 
 ADDED = "registered_model_meta"
@@ -51,8 +51,8 @@ class LoadedModel:
 
     def spam_probability(self, texts: Sequence[str]) -> np.ndarray:
         """Return the spam probability of each text, shape (texts,), float64."""
-        table = self.predict(pd.DataFrame({TEXT: list(texts)}))
-        return table["spam_probability"].to_numpy(dtype=np.float64)
+        table = predictions(self.predict, texts)
+        return table[SPAM_PROBABILITY].to_numpy(dtype=np.float64)
 
 
 def run_of(client: MlflowClient, model_uri: str) -> Run | None:

@@ -21,6 +21,7 @@ from spam_mlflow.errors import UserError
 
 REQUIRED = {
     "evaluate": ("model_uri=models:/spam-classifier/1",),
+    "score": ("model_uri=models:/spam-classifier/1", "input=a.csv", "output=scores"),
     "promote": ("version=1",),
     "resume": ("folder=/somewhere",),
     "publish": ("model_uri=models:/spam-classifier/1", "bucket=my-bucket"),

@@ -3,7 +3,7 @@
 import random
 from itertools import product
 
-from spam_mlflow.data.sources.records import Dialect, Layout, records, split_lines
+from spam_mlflow.batch_worker.records import Dialect, Layout, records, split_lines
 
 PIECES = ["ham", "spam", ",", ",", '"', '""', "\n", "\n", "\r\n", "\r", "\\", " ", "text", "\0"]
 LAYOUT = Layout(width=2, needed=2, label=0, is_label=("ham", "spam").__contains__)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Literal
 
-from spam_mlflow.data.sources.records import Dialect, Layout, records
+from spam_mlflow.batch_worker.records import Dialect, Layout, records
 from spam_mlflow.errors import UserError
 
 Quoting = Literal["auto", "quoted", "none"]
@@ -23,11 +23,12 @@ _QUOTING_LINES = 20_000  # that are read to find out about quoting
 _EXCEL_LINE = re.compile(r"sep=(.)\s*", re.IGNORECASE)
 
 
-def separator(name: str) -> str | None:
-    r"""Return the character that `data.separator` names, None for "auto".
+def separator(name: str, key: str = "data.separator") -> str | None:
+    r"""Return the character that a key such as `data.separator` names, None for "auto".
 
     Args:
         name: "auto", a name from `SEPARATORS`, "\t", or the character itself.
+        key: Of the configuration, for the error.
 
     Raises:
         UserError: If it is something else.
@@ -36,9 +37,7 @@ def separator(name: str) -> str | None:
         return None
     character = SEPARATORS.get(name, "\t" if name == "\\t" else name)
     if len(character) != 1 or character in "\r\n\"'\\":
-        raise UserError(
-            f"data.separator={name!r} is not auto, {', '.join(SEPARATORS)} or one character"
-        )
+        raise UserError(f"{key}={name!r} is not auto, {', '.join(SEPARATORS)} or one character")
     return character
 
 

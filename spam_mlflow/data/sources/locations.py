@@ -19,7 +19,7 @@ _COMPRESSED: Mapping[bytes, Callable[[bytes], bytes]] = {
     b"BZh": bz2.decompress,
     b"\xfd7zXZ\0": lzma.decompress,
 }
-_UNREADABLE = {
+_NO_TABLES = {
     b"PK\x03\x04": "a zip archive or an Excel workbook: unpack it, or save the sheet as CSV",
     b"\xd0\xcf\x11\xe0": "an Excel workbook: save the sheet as CSV",
     b"%PDF": "a PDF file: export its table as CSV",
@@ -76,14 +76,31 @@ def _object(address: str, storage: StorageSettings) -> bytes:
         return content
 
 
+def why_no_table(content: bytes) -> str | None:
+    """Return what a file is instead of a table, and what to do about it; None for a table.
+
+    Args:
+        content: The file's first bytes.
+    """
+    kind = next((kind for start, kind in _NO_TABLES.items() if content.startswith(start)), None)
+    if kind is None and _JSON_ARRAY.match(content):
+        return "a JSON array: write an object a line, as jq -c '.[]' does"
+    return kind
+
+
+def is_compressed(content: bytes) -> bool:
+    """Return whether a file is compressed in a way that `read` unpacks.
+
+    Args:
+        content: The file's first bytes.
+    """
+    return content.startswith(tuple(_COMPRESSED))
+
+
 def _unpacked(content: bytes, path: str) -> bytes:
-    for start, kind in _UNREADABLE.items():
-        if content.startswith(start):
-            raise UserError(f"data.path={path!r} is {kind}")
-    if _JSON_ARRAY.match(content):
-        raise UserError(
-            f"data.path={path!r} is a JSON array: write an object a line, as jq -c '.[]' does"
-        )
+    kind = why_no_table(content)
+    if kind is not None:
+        raise UserError(f"data.path={path!r} is {kind}")
     for start, unpack in _COMPRESSED.items():
         if content.startswith(start):
             try:

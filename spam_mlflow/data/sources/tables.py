@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from spam_mlflow.batch_worker.records import Layout, Record, records, split_lines
 from spam_mlflow.data.sources import dialect, encodings
-from spam_mlflow.data.sources.records import Layout, Record, records, split_lines
 from spam_mlflow.errors import UserError
 
 ROW = "row"
@@ -123,7 +123,7 @@ class Separated:
         """
         text, encoding = encodings.decode(content, self.encoding, name)
         lines = split_lines(text)
-        start, excel = _beginning(lines)
+        start, excel = beginning(lines)
         if start == len(lines):
             raise UserError(f"data.path={name!r} cannot be read: it is empty")
         asked = dialect.separator(self.separator) or excel
@@ -141,7 +141,7 @@ class Separated:
     def _columns(self, lines: Sequence[str], character: str, wanted: Wanted) -> list[str]:
         fields = dialect.first_fields(lines[0], character)
         if self.header:
-            return _named(fields, wanted.names)
+            return named(fields, wanted.names)
         widths = Counter(
             len(dialect.first_fields(line, character)) for line in lines[:_WIDTH_LINES]
         )
@@ -159,14 +159,14 @@ class Separated:
         return f"{reason}: data.header=false data.label_column={label} data.text_column={longest}"
 
 
-def _beginning(lines: Sequence[str]) -> tuple[int, str | None]:
+def beginning(lines: Sequence[str]) -> tuple[int, str | None]:
     """Return the position of the first line with content, and the separator that Excel's names."""
     start = next((i for i, line in enumerate(lines) if line.strip()), len(lines))
     excel = dialect.separator_line(lines[start : start + 1])
     return start + (excel is not None), excel
 
 
-def _named(fields: Sequence[str], wanted: Sequence[str]) -> list[str]:
+def named(fields: Sequence[str], wanted: Sequence[str]) -> list[str]:
     """Return the names of a header's columns, as pandas names those that have none or another's.
 
     Columns without a name at the end count only if they are wanted, so that the rest of a text that

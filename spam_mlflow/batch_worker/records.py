@@ -65,16 +65,20 @@ class Layout:
         width: Number of columns.
         needed: Number of fields without which a line has no text or no label.
         label: Position of the label column, from 0.
-        is_label: Tells whether a field holds one of the labels.
+        is_label: Tells whether a field holds one of the labels; None where there are no labels.
     """
 
     width: int
     needed: int
-    label: int
-    is_label: Callable[[str], bool]
+    label: int = 0
+    is_label: Callable[[str], bool] | None = None
 
     def resembles(self, fields: Sequence[str]) -> bool:
         """Return whether a line with these fields is a record by itself."""
+        if self.is_label is None:
+            # A line with one end of a text in quotation marks is only a part of a record.
+            whole = sum(field.count('"') for field in fields) % 2 == 0
+            return whole and len(fields) >= self.width and not self.problem(fields)
         return len(fields) >= self.needed and (
             self.is_label(fields[self.label])
             or (len(fields) > self.width and self.is_label(fields[self.label - self.width]))

@@ -1,0 +1,1 @@
+"""Scoring inputs of any size in parts: on this machine or on Spark, exactly once, resumable."""

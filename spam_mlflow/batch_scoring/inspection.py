@@ -1,0 +1,273 @@
+"""What the files of an input are: their format, encoding, separator and columns."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from spam_mlflow.batch_scoring import listing
+from spam_mlflow.batch_scoring.listing import Listed
+from spam_mlflow.batch_worker.folders import Folder
+from spam_mlflow.batch_worker.jobs import InputFile
+from spam_mlflow.batch_worker.readers import json_object
+from spam_mlflow.batch_worker.records import Dialect, Layout, split_lines
+from spam_mlflow.data.sources import dialect, encodings, locations, tables
+from spam_mlflow.errors import UserError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_SAMPLE = 2**20  # bytes of a text file by which it is judged
+_JSON_LINES = 1000  # that are read to see which keys there are
+_SHOWN = 200  # characters of the columns' names in an error message
+_BYTE_ORDER_MARK = "\ufeff"
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns that an input must have, and how text files are to be read.
+
+    Attributes:
+        text: Name of the column with the texts.
+        id: Name of the column that identifies a row; None for none.
+        carried: Names of the columns that are carried through.
+        header: Whether the first line of a delimited file names the columns.
+        encoding: Of text files, as Python names it, or "auto".
+        separator: Of delimited files, as `dialect.separator` takes it.
+        quoting: Whether their fields may stand in quotation marks, or "auto".
+    """
+
+    text: str
+    id: str | None
+    carried: tuple[str, ...]
+    header: bool
+    encoding: str
+    separator: str
+    quoting: dialect.Quoting
+
+    def __post_init__(self) -> None:
+        """Raise UserError for a separator or an encoding that is none."""
+        dialect.separator(self.separator, "separator")
+        if self.encoding == "auto":
+            return
+        try:
+            suits = "\n".encode(self.encoding) == b"\n"
+        except LookupError as error:
+            raise UserError(
+                f"encoding={self.encoding!r} is no encoding that Python knows; encoding=auto finds "
+                "it out"
+            ) from error
+        if not suits:
+            raise UserError(f"encoding={self.encoding!r} is not read; convert the files to UTF-8")
+
+    def missing(self, names: Iterable[str]) -> str:
+        """Return which column a file lacks, "" if none.
+
+        Args:
+            names: Of the file's columns.
+        """
+        found = list(names)
+        keys = [("text_column", self.text), ("id_column", self.id)]
+        keys += [("columns", name) for name in self.carried]
+        for key, name in keys:
+            if name is not None and name not in found:
+                return f"{key}={name!r} is not a column; it has {str(found)[:_SHOWN]}"
+        return ""
+
+    @property
+    def decisive(self) -> list[str]:
+        """The columns without which a line is no record."""
+        return [self.text, *([self.id] if self.id else [])]
+
+    @property
+    def others(self) -> list[str]:
+        """The columns besides the text, that of the IDs first."""
+        return [*([self.id] if self.id else []), *self.carried]
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """The files of an input.
+
+    Attributes:
+        files: All files; those that cannot be scored have a problem.
+        types: Types of the output's column `id` and of those carried through.
+    """
+
+    files: tuple[InputFile, ...]
+    types: "pa.Schema"
+
+
+def inspect(source: Folder, listed: Sequence[Listed], columns: Columns) -> Inspected:
+    """Look into the files of an input.
+
+    Args:
+        source: The folder that they are in.
+        listed: The files.
+        columns: What they must have.
+
+    Raises:
+        UserError: If none of them can be scored.
+    """
+    found = [_inspected(source, entry, columns) for entry in listed]
+    files = tuple(file for file, _ in found)
+    usable = [schema for file, schema in found if not file.problem]
+    if not usable:
+        first = files[0]
+        others = f", nor can {len(files) - 1:,} others" if len(files) > 1 else ""
+        raise UserError(f"{first.name} cannot be scored{others}: {first.problem}")
+    return Inspected(files, _types(usable, columns))
+
+
+def _inspected(
+    source: Folder, listed: Listed, columns: Columns
+) -> "tuple[InputFile, pa.Schema | None]":
+    """Return a file, and its columns' types if it is a Parquet file."""
+    import pyarrow as pa
+
+    file = InputFile(listed.name, listed.path, listed.size, "")
+    try:
+        file = replace(file, digest=listing.digest(source, listed))
+        with source.open(file.path) as stream:
+            start = stream.read(_SAMPLE)
+        if start.startswith(b"PAR1"):
+            return _parquet(source, file, columns)
+        return _text_file(file, start, columns), None
+    except (OSError, pa.ArrowException) as error:
+        return replace(file, problem=f"it cannot be read ({_words(error)})"), None
+    except UserError as error:
+        return replace(file, problem=str(error)), None
+
+
+def _words(error: Exception) -> str:
+    words = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
+    return str(words).splitlines()[0]
+
+
+def _parquet(
+    source: Folder, file: InputFile, columns: Columns
+) -> "tuple[InputFile, pa.Schema | None]":
+    from pyarrow.parquet import ParquetFile
+
+    schema = ParquetFile(source.open(file.path)).schema_arrow
+    problem = columns.missing(schema.names)
+    if not problem and not _holds_text(schema.field(columns.text).type):
+        kind = schema.field(columns.text).type
+        problem = f"text_column={columns.text!r} holds {kind} and no texts"
+    return replace(file, form="parquet", columns=tuple(schema.names), problem=problem), schema
+
+
+def _holds_text(kind: "pa.DataType") -> bool:
+    from pyarrow import types
+
+    if types.is_dictionary(kind):
+        return _holds_text(kind.value_type)
+    tests = ("string", "large_string", "string_view", "binary", "large_binary", "binary_view")
+    return types.is_null(kind) or any(getattr(types, f"is_{name}")(kind) for name in tests)
+
+
+def _text_file(file: InputFile, content: bytes, columns: Columns) -> InputFile:
+    """Return what a file of JSON or of separated fields is.
+
+    Raises:
+        UserError: If it is neither.
+    """
+    if not content.strip():
+        raise UserError("it is empty")
+    if locations.is_compressed(content):
+        raise UserError("it is compressed; unpack it")
+    kind = locations.why_no_table(content)
+    if kind is not None:
+        raise UserError(f"it is {kind}")
+    whole = content if len(content) == file.size else content[: content.rfind(b"\n") + 1]
+    encoding = _encoding(whole or content, columns.encoding)
+    file = replace(file, encoding=encoding)
+    mark = len(_BYTE_ORDER_MARK.encode()) * content.startswith(_BYTE_ORDER_MARK.encode())
+    lines = split_lines((whole or content)[mark:].decode(encoding, "surrogateescape"))
+    name = file.name.lower()
+    if name.endswith((".jsonl", ".ndjson")) or content[mark:].lstrip().startswith(b"{"):
+        return _json_lines(replace(file, form="json", start=mark), lines, columns)
+    return _delimited(file, mark, lines, columns)
+
+
+def _json_lines(file: InputFile, lines: Sequence[str], columns: Columns) -> InputFile:
+    """Return the file, with a problem if none of its first objects has the texts' key."""
+    names: dict[str, None] = {}
+    for line in lines[:_JSON_LINES]:
+        names.update(dict.fromkeys(json_object(line)[0]))
+    wanted = replace(columns, id=None, carried=())  # an object may lack what is null
+    return replace(file, problem=wanted.missing(names))
+
+
+def _encoding(content: bytes, asked: str) -> str:
+    if asked != "auto":
+        return asked
+    try:
+        found = encodings.detect(content, "")
+    except UserError as error:
+        raise UserError("it holds no text, but zero bytes") from error
+    if found.startswith(("utf-16", "utf-32")):
+        raise UserError(f"it is in {found}; convert it to UTF-8")
+    return found
+
+
+def _delimited(file: InputFile, mark: int, lines: Sequence[str], columns: Columns) -> InputFile:
+    first, excel = tables.beginning(lines)
+    if first == len(lines):
+        raise UserError("it is empty")
+    wanted = [columns.text, *columns.others]
+    names = wanted if columns.header else []
+    asked = dialect.separator(columns.separator, "separator") or excel
+    character = asked or dialect.find_separator(lines[first:], names, lambda _: False)
+    fields = dialect.first_fields(lines[first], character)
+    if columns.header:
+        found = tables.named(fields, wanted)
+    else:
+        found = [str(number + 1) for number in range(len(fields))]
+    before = lines[: first + columns.header]
+    skipped = mark + sum(len(line.encode(file.encoding, "surrogateescape")) for line in before)
+    problem = columns.missing(found)
+    needed = 1 if problem else 1 + max(found.index(name) for name in columns.decisive)
+    quoting = dialect.find_quoting(
+        lines, character, Layout(len(found), needed), columns.quoting, "auto", len(before)
+    )
+    return replace(
+        file,
+        dialect=Dialect(**vars(quoting)),
+        columns=tuple(found),
+        start=min(skipped, file.size),
+        header_lines=len(before),
+        problem=problem,
+    )
+
+
+def _types(schemas: "Sequence[pa.Schema | None]", columns: Columns) -> "pa.Schema":
+    """Return the types of `id` and of the carried columns: the files' own where they agree."""
+    import pyarrow as pa
+
+    fields: list[Any] = [] if columns.id else [pa.field("id", pa.string())]
+    for name in columns.others:
+        kinds = {_plain(schema.field(name).type) if schema else pa.string() for schema in schemas}
+        kind = kinds.pop() if len(kinds) == 1 else pa.string()
+        fields.append(pa.field(output_name(name) if fields else "id", kind))
+    return pa.schema(fields)
+
+
+def _plain(kind: "pa.DataType") -> "pa.DataType":
+    """Return the type of a column's values: how they are stored may differ between files."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(kind):
+        return _plain(kind.value_type)
+    texts = ("is_string", "is_large_string", "is_string_view", "is_null")
+    return pa.string() if any(getattr(pa.types, test)(kind) for test in texts) else kind
+
+
+def output_name(column: str) -> str:
+    """Return what a carried column is called in the output, whose own columns come first.
+
+    Args:
+        column: Its name in the input.
+    """
+    from spam_mlflow.batch_worker.tables import EXPLANATION, SCORES
+
+    return f"input_{column}" if column in ("id", *SCORES, EXPLANATION) else column

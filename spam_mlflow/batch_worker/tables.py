@@ -1,0 +1,84 @@
+"""The output's files: scores as Parquet, CSV or JSONL, and the rows that were rejected."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .jobs import Output
+from .rows import Reject
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SCORES = ("label", "spam_probability", "threshold", "model_version")
+"""Columns that follow the column `id`."""
+
+EXPLANATION = "explanation"
+ENDINGS: dict[Output, str] = {"parquet": "parquet", "csv": "csv", "jsonl": "jsonl"}
+
+
+def schema(types: "pa.Schema", explain: bool) -> "pa.Schema":
+    """Return the columns of the output.
+
+    Args:
+        types: The column `id` and those that are carried through.
+        explain: Whether there are explanations.
+    """
+    import pyarrow as pa
+
+    kinds = (pa.string(), pa.float64(), pa.float64(), pa.string())
+    fields = [pa.field(name, kind) for name, kind in zip(SCORES, kinds, strict=True)]
+    if explain:
+        part = pa.struct([("feature", pa.string()), ("contribution", pa.float64())])
+        fields.append(pa.field(EXPLANATION, pa.list_(part)))
+    first, *carried = types
+    return pa.schema([first, *fields, *carried])
+
+
+def encoded(table: "pa.Table", output: Output) -> bytes:
+    """Return a table as the content of a file; the same table gives the same bytes."""
+    if output == "parquet":
+        return _parquet(table)
+    stream = io.StringIO(newline="")
+    names = table.column_names
+    if output == "csv":
+        csv.writer(stream).writerow(names)
+    for batch in table.to_batches(max_chunksize=1024):
+        columns = [batch.column(i).to_pylist() for i in range(len(names))]
+        _write(stream, names, zip(*columns, strict=True), output)
+    return stream.getvalue().encode()
+
+
+def _parquet(table: "pa.Table") -> bytes:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    sink = pa.BufferOutputStream()
+    repeated = ["label", "model_version", "threshold"]
+    parquet.write_table(table, sink, compression="zstd", use_dictionary=repeated)
+    return sink.getvalue().to_pybytes()
+
+
+def _write(
+    stream: io.StringIO, names: Sequence[str], rows: Iterable[Sequence[Any]], output: Output
+) -> None:
+    if output == "csv":
+        csv.writer(stream).writerows([_csv_cell(cell) for cell in row] for row in rows)
+        return
+    for row in rows:
+        line = json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False, default=str)
+        stream.write(f"{line}\n")
+
+
+def _csv_cell(cell: Any) -> Any:
+    """Return a cell that is no list or object as it is, others as JSON."""
+    nested = isinstance(cell, list | dict)
+    return json.dumps(cell, ensure_ascii=False, default=str) if nested else cell
+
+
+def encoded_rejects(rejects: Sequence[Reject]) -> bytes:
+    """Return rejected rows as JSONL."""
+    lines = (json.dumps(reject._asdict(), ensure_ascii=False) for reject in rejects)
+    return "".join(f"{line}\n" for line in lines).encode()

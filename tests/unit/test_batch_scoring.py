@@ -1,0 +1,413 @@
+"""Inputs of every kind become parts, and parts become scores: with a model of a few lines."""
+
+import csv
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from support.servers import storage
+
+from spam_mlflow.batch_scoring import inspection, listing, plan
+from spam_mlflow.batch_scoring.inspection import Columns
+from spam_mlflow.batch_scoring.output_folder import Identity, OutputFolder
+from spam_mlflow.batch_worker import part_scoring
+from spam_mlflow.batch_worker.folders import TEMPORARY, Folder
+from spam_mlflow.batch_worker.jobs import InputFile, Job
+from spam_mlflow.batch_worker.part_scoring import PartScorer, Record
+from spam_mlflow.batch_worker.rows import LONGEST
+from spam_mlflow.errors import UserError
+
+STORE = storage("http://127.0.0.1:9")
+
+
+def predict(frame: pd.DataFrame, params: Any = None) -> pd.DataFrame:
+    """Answer as a model does: a text's probability is its number of characters, modulo 100."""
+    if any("poison" in text for text in frame["text"]):
+        raise ValueError("this text\nis refused")
+    spam = [len(text) % 100 / 100 for text in frame["text"]]
+    label = ["spam" if p >= 0.5 else "ham" for p in spam]
+    answer: dict[str, list[Any]] = {"label": label, "spam_probability": spam}
+    if params and params.get("explain"):
+        answer["explanation"] = [[{"feature": "length", "contribution": p}] for p in spam]
+    return pd.DataFrame(answer)
+
+
+@pytest.fixture(autouse=True)
+def small_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(part_scoring, "_loaded", lambda job: predict)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a job wrote."""
+
+    folder: Path
+    records: Sequence[Record]
+
+    @property
+    def table(self) -> pa.Table:
+        files = sorted(self.folder.glob("part-*.parquet"))
+        return pa.concat_tables([pq.read_table(file) for file in files])
+
+    @property
+    def ids(self) -> list[Any]:
+        return list(self.table.column("id").to_pylist())
+
+    @property
+    def rejects(self) -> list[tuple[str, int | None, str]]:
+        files = sorted(self.folder.glob("rejects/*.jsonl"))
+        rows = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+        return [(row["file"], row["row"], row["reason"]) for row in rows]
+
+
+def columns(**changes: Any) -> Columns:
+    return replace(Columns("text", None, (), True, "auto", "auto", "auto"), **changes)
+
+
+def job(source: Folder, found: inspection.Inspected, wanted: Columns, output: Path) -> Job:
+    return Job(
+        fingerprint="f",
+        source=source,
+        files=found.files,
+        destination=Folder(str(output)),
+        output="parquet",
+        model="",
+        model_version="m/1",
+        threshold=0.5,
+        params={},
+        text_column=wanted.text,
+        id_column=wanted.id,
+        columns=wanted.carried,
+        types=found.types.serialize().to_pybytes(),
+    )
+
+
+def score(address: Path | str, folder: Path, part_rows: int = 1000, **changes: Any) -> Scored:
+    """Score an input in this process; what is no setting of columns is one of the job."""
+    of_job = {name: changes.pop(name) for name in ("output", "params") if name in changes}
+    wanted = columns(**changes)
+    source, listed = listing.find(str(address), STORE, Folder(str(folder)))
+    found = inspection.inspect(source, listed, wanted)
+    begun = replace(job(source, found, wanted, folder), **of_job)
+    scorer = PartScorer(Job.from_json(begun.to_json()))
+    parts = plan.parts(begun, part_rows)
+    return Scored(folder, [scorer.score(part) for part in parts])
+
+
+def write_csv(file: Path, rows: Sequence[Sequence[str]], **dialect: Any) -> Path:
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream, **dialect).writerows(rows)
+    return file
+
+
+# Formats
+
+
+@pytest.mark.parametrize("part_rows", [1, 7, 1000])
+def test_rows_keep_their_order_in_parts_of_any_size(tmp_path: Path, part_rows: int) -> None:
+    texts = [f"text {n}" if n % 5 else f'line "one"\nand, line {n}' for n in range(40)]
+    write_csv(tmp_path / "a.csv", [("id", "text"), *((f"a{n}", t) for n, t in enumerate(texts))])
+    lines = (json.dumps({"text": t, "id": f"b{n}"}) for n, t in enumerate(texts))
+    (tmp_path / "b.jsonl").write_text("\n\n".join(lines))
+    table = pa.table({"id": [f"c{n}" for n in range(40)], "text": texts})
+    pq.write_table(table, tmp_path / "c.parquet", row_group_size=9)
+    scored = score(tmp_path, tmp_path / "out", part_rows, id="id")
+    assert scored.ids == [f"{file}{n}" for file in "abc" for n in range(40)]
+    expected = predict(pd.DataFrame({"text": texts * 3}))["spam_probability"]
+    assert scored.table.column("spam_probability").to_pylist() == list(expected)
+    assert not scored.rejects
+    assert [record.number for record in scored.records] == list(range(len(scored.records)))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *(pa.large_string(), pa.binary(), pa.large_binary(), pa.string_view()),
+        *(pa.dictionary(pa.int32(), pa.string()), pa.dictionary(pa.int8(), pa.large_string())),
+    ],
+    ids=str,
+)
+def test_texts_of_parquet_come_in_any_type(tmp_path: Path, kind: pa.DataType) -> None:
+    texts = pa.array(["one", "two €", None, "one"]).cast(kind)
+    pq.write_table(pa.table({"text": texts}), tmp_path / "a.parquet")
+    scored = score(tmp_path / "a.parquet", tmp_path / "out")
+    assert scored.ids == ["a.parquet:1", "a.parquet:2", "a.parquet:4"]
+    assert scored.table.column("spam_probability").to_pylist() == [0.03, 0.05, 0.03]
+    assert scored.rejects == [("a.parquet", 3, "the text is null")]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_separated_files_come_in_any_dialect(
+    tmp_path: Path, encoding: str, end: str, separator: str
+) -> None:
+    lines = [separator.join(row) for row in [("id", "text"), ("1", "Grüße €"), ("2", "ok")]]
+    (tmp_path / "a.csv").write_bytes(end.join(lines).encode(encoding))
+    scored = score(tmp_path / "a.csv", tmp_path / "out", id="id")
+    assert scored.ids == ["1", "2"]
+    assert scored.table.column("spam_probability").to_pylist() == [0.07, 0.02]
+
+
+def test_ids_and_carried_columns_keep_their_types(tmp_path: Path) -> None:
+    table = pa.table({"key": [7, 8], "text": ["a", "b"], "label": ["x", None], "at": [1.5, 2.5]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    carried = ("label", "at")
+    found = score(tmp_path / "a.parquet", tmp_path / "out", id="key", carried=carried).table
+    assert found.column("id").to_pylist() == [7, 8]
+    assert found.column("input_label").to_pylist() == ["x", None]
+    assert found.column("at").to_pylist() == [1.5, 2.5]
+    # Where another file has them as text, all of them are.
+    write_csv(tmp_path / "b.csv", [("key", "text", "label", "at"), ("9", "c", "y", "3.5")])
+    found = score(tmp_path, tmp_path / "both", id="key", carried=carried).table
+    assert found.column("id").to_pylist() == ["7", "8", "9"]
+    assert found.column("at").to_pylist() == ["1.5", "2.5", "3.5"]
+
+
+@pytest.mark.parametrize("output", ["csv", "jsonl"])
+def test_outputs_hold_the_same_scores(tmp_path: Path, output: str) -> None:
+    texts = [f"text number {n}" for n in range(12)]
+    write_csv(tmp_path / "a.csv", [["text"], *([text] for text in texts)])
+    expected = score(tmp_path / "a.csv", tmp_path / "out", params={"explain": True}).table
+    score(tmp_path / "a.csv", tmp_path / "other", output=output, params={"explain": True})
+    file = tmp_path / "other" / f"part-00000.{output}"
+    if output == "csv":
+        found = pd.read_csv(file, converters={"explanation": json.loads}).to_dict("records")
+    else:
+        found = [json.loads(line) for line in file.read_text().splitlines()]
+    assert found == expected.to_pylist()
+    assert list(found[0]) == [
+        *("id", "label", "spam_probability", "threshold", "model_version", "explanation"),
+    ]
+
+
+def test_a_folder_of_scores_is_a_data_set_with_its_rejects_in_it(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["a", None, "b"]}), tmp_path / "a.parquet")
+    score(tmp_path / "a.parquet", tmp_path / "out", part_rows=2)
+    assert list(pd.read_parquet(tmp_path / "out")["id"]) == ["a.parquet:1", "a.parquet:3"]
+
+
+# What cannot be scored
+
+
+def test_broken_rows_are_rejected_with_file_row_and_reason(tmp_path: Path) -> None:
+    rows = ["id,text", "1,fine", "2,too,many", "3", '4,"open', "5,fine, ", "", "6,\udcff", "7,ok"]
+    content = "\n".join(rows).encode("utf-8", "surrogateescape")
+    (tmp_path / "a.csv").write_bytes(content)
+    texts = ["ok", None, 5, "x" * (LONGEST + 1), "\ud800", "a poison text"]
+    lines = [json.dumps({"text": text}) for text in texts] + ["{broken", "[1]", '{"other": 1}']
+    (tmp_path / "b.jsonl").write_text("\n".join(lines))
+    pq.write_table(pa.table({"text": [b"ok", b"\xff"], "id": ["x", "y"]}), tmp_path / "c.parquet")
+    scored = score(tmp_path, tmp_path / "out", id="id", encoding="utf-8")
+    assert scored.ids == ["1", "4", "5", "7", None, "x"]
+    assert scored.rejects == [
+        ("a.csv", 3, "more fields than columns"),
+        ("a.csv", 4, "fewer fields than columns"),
+        ("a.csv", 8, "not in the encoding of the file"),
+        ("b.jsonl", 2, "the text is null"),
+        ("b.jsonl", 3, "the text is no string but int"),
+        ("b.jsonl", 4, "the text has 200,001 characters; at most 200,000 are scored"),
+        ("b.jsonl", 5, "the text is not valid Unicode"),
+        ("b.jsonl", 6, "the model refuses it: this text"),
+        ("b.jsonl", 7, "no JSON object"),
+        ("b.jsonl", 8, "no JSON object"),
+        ("b.jsonl", 9, "there is no 'text'"),
+        ("c.parquet", 2, "the text is not in UTF-8"),
+    ]
+
+
+@pytest.mark.parametrize("part_rows", [10, 500, 5000])
+def test_broken_rows_among_many_cost_only_themselves(tmp_path: Path, part_rows: int) -> None:
+    rng = random.Random(1)
+    lines, broken, open_ended = ["id,text"], set(), set()
+    for n in range(3000):
+        kind = rng.random()
+        if kind < 0.01:
+            broken.add(str(n))
+            lines.append(rng.choice([f"{n},a,b,c", str(n)]))
+        elif kind < 0.02:
+            open_ended.add(str(n))
+            lines.append(f'{n},"unfinished')
+        elif kind < 0.2:
+            lines.append(f'{n},"two, and\nlines {n}"')
+        else:
+            lines.append(f'{n},5" of text' if kind < 0.22 else f"{n},a text")
+    (tmp_path / "a.csv").write_text("\n".join(lines))
+    scored = score(tmp_path / "a.csv", tmp_path / "out", part_rows, id="id")
+    lost = {str(n) for n in range(3000)} - set(scored.ids)
+    assert broken <= lost <= broken | open_ended
+    assert len(scored.ids) == len(set(scored.ids)) == 3000 - len(scored.rejects)
+
+
+def test_files_that_cannot_be_scored_cost_only_themselves(tmp_path: Path) -> None:
+    for name in "aez":
+        write_csv(tmp_path / f"{name}.csv", [["text"], [name]])
+    write_csv(tmp_path / "b.csv", [["message"], ["no column"]])
+    (tmp_path / "c.parquet").write_bytes(b"PAR1 and nothing else")
+    pq.write_table(pa.table({"text": [1, 2]}), tmp_path / "d.parquet")
+    (tmp_path / "f.gz").write_bytes(b"\x1f\x8b\x08")
+    (tmp_path / "g.csv").write_bytes(b"")
+    (tmp_path / "h.jsonl").write_text('{"body": "x"}')
+    scored = score(tmp_path, tmp_path / "out")
+    assert scored.ids == ["a.csv:2", "e.csv:2", "z.csv:2"]
+    assert [(file, row) for file, row, _ in scored.rejects] == [
+        (name, None) for name in ("b.csv", "c.parquet", "d.parquet", "f.gz", "g.csv", "h.jsonl")
+    ]
+    reasons = " ".join(reason for _, _, reason in scored.rejects)
+    for words in ("text_column='text'", "cannot be read", "int64", "compressed", "empty"):
+        assert words in reasons
+
+
+def test_a_damaged_row_group_costs_only_its_own_rows(tmp_path: Path) -> None:
+    file = tmp_path / "a.parquet"
+    texts = [f"text {n} {'x' * 50}" for n in range(3000)]
+    table = pa.table({"text": texts})
+    pq.write_table(table, file, row_group_size=1000, compression="none", use_dictionary=False)
+    content = bytearray(file.read_bytes())
+    start = content.index(b"text 1000 ") - 40
+    content[start : start + 4000] = b"\xff" * 4000
+    file.write_bytes(content)
+    scored = score(file, tmp_path / "out", part_rows=500)
+    rejected = {row for _, row, _ in scored.rejects}
+    assert rejected
+    assert rejected <= set(range(1001, 2001))
+    assert {f"a.parquet:{n}" for n in range(1, 3001)} == {
+        *scored.ids,
+        *(f"a.parquet:{n}" for n in rejected),
+    }
+
+
+def test_lines_of_any_length_need_little_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "_BLOCK", 1000)
+    monkeypatch.setattr(plan, "_LONGEST_LINE", 5000)
+    lines = ["text", "a", "b" * 20_000, "c", "d" * 4000, "e" * 6000]
+    (tmp_path / "a.csv").write_text("\n".join(lines))
+    scored = score(tmp_path / "a.csv", tmp_path / "out")
+    assert scored.ids == ["a.csv:2", "a.csv:4", "a.csv:5"]
+    assert scored.rejects == [
+        ("a.csv", 3, "the line has 20,001 bytes"),
+        ("a.csv", 6, "the line has 6,000 bytes"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "does not exist"),
+        ({}, "names no file"),
+        ({"a.csv": "message\nx"}, "text_column='text' is not a column"),
+        ({"a.csv": "", "b.csv": ""}, "a.csv cannot be scored, nor can 1 others: it is empty"),
+        ({"_a.csv": "text\nx"}, "names no file"),
+    ],
+)
+def test_an_input_without_texts_is_refused(
+    tmp_path: Path, content: dict[str, str] | None, message: str
+) -> None:
+    folder = tmp_path / "in"
+    if content is not None:
+        folder.mkdir()
+        for name, text in content.items():
+            (folder / name).write_text(text)
+    with pytest.raises(UserError, match=message):
+        score(folder, tmp_path / "out")
+
+
+def test_patterns_and_folders_leave_out_the_output(tmp_path: Path) -> None:
+    for name in ("a.csv", "b.csv", "c.txt", "sub/d.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write_csv(tmp_path / name, [["text"], [name]])
+    output = Folder(str(tmp_path / "out"))
+    score(tmp_path, tmp_path / "out", output="csv")
+    found = {
+        address: [file.name for file in listing.find(str(tmp_path / address), STORE, output)[1]]
+        for address in (".", "*.csv", "**/*.csv", "a.csv")
+    }
+    assert found == {
+        ".": ["a.csv", "b.csv", "c.txt", "sub/d.csv"],
+        "*.csv": ["a.csv", "b.csv"],
+        "**/*.csv": ["a.csv", "b.csv", "sub/d.csv"],
+        "a.csv": ["a.csv"],
+    }
+
+
+# The output folder
+
+IDENTITY = Identity({"files": ["a"]}, {"digest": "b"}, {"columns": ()})
+
+
+def complete(folder: Folder, number: int) -> Record:
+    folder.write(f"part-{number:05d}.parquet", b"scores")
+    files = {f"part-{number:05d}.parquet": (6, "digest")}
+    record = Record(number, IDENTITY.fingerprint, 10, 5, 1, 0, files, 0.1)
+    folder.write(f"_parts/part-{number:05d}.json", record.to_json().encode())
+    return record
+
+
+def test_only_complete_parts_of_the_same_job_are_taken_over(tmp_path: Path) -> None:
+    folder = Folder(str(tmp_path / "out"))
+    output = OutputFolder(folder, "out")
+    assert output.begin(IDENTITY) == {}
+    complete(folder, 0)
+    complete(folder, 1)
+    (tmp_path / "out/part-00001.parquet").unlink()
+    (tmp_path / "out/_parts/part-00002.json").write_text("{}")
+    (tmp_path / f"out/{TEMPORARY}part-00003.parquet-0").write_text("half")
+    records = output.begin(IDENTITY)
+    assert list(records) == [0]
+    output.finish(IDENTITY, [records[0], complete(folder, 1)], {"engine": "local"})
+    manifest = json.loads((tmp_path / "out/_manifest.json").read_text())
+    assert manifest["counts"] == {"scored": 10, "spam": 2, "ham": 8, "rejected": 0, "parts": 2}
+    assert sorted(manifest["files"]) == ["part-00000.parquet", "part-00001.parquet"]
+    assert not list((tmp_path / "out").rglob(f"{TEMPORARY}*"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"input": {}}, "another input"),
+        ({"model": {}}, "another model"),
+        ({"settings": {}, "input": {}}, "another input and other settings"),
+    ],
+)
+def test_another_job_is_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    output = OutputFolder(Folder(str(tmp_path / "out")), "out")
+    output.begin(IDENTITY)
+    with pytest.raises(UserError, match=f"holds scores with {message}; give a new folder"):
+        output.begin(replace(IDENTITY, **change))
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"holds 'thesis.txt', which is no scores"):
+        OutputFolder(Folder(str(tmp_path)), "out").begin(IDENTITY)
+    with pytest.raises(UserError, match="is a file"):
+        OutputFolder(Folder(str(tmp_path / "thesis.txt")), "out").begin(IDENTITY)
+
+
+def test_a_part_that_cannot_be_written_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        Folder(str(tmp_path)).write("part", b"scores")
+    assert not list(tmp_path.iterdir())
+
+
+def test_jobs_survive_being_written_as_json() -> None:
+    file = InputFile("a", "a", 1, "d", columns=("x",))
+    wanted = columns()
+    found = inspection.Inspected((file,), pa.schema([("id", pa.string())]))
+    begun = job(Folder("b/c", {"attempts": 2}), found, wanted, Path("/out"))
+    assert Job.from_json(begun.to_json()) == begun
