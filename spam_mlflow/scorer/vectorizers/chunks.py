@@ -15,6 +15,7 @@ import numpy as np
 
 from ..normalization import skeleton
 from . import character_ngrams, style_features
+from .signals import Signals
 from .style_features import CHUNK_COUNTS
 from .vocabulary import CHUNK_BLOCKS, Numbering, Vocabulary, with_blocks, word_pairs
 from .word_segmentation import WordSegmenter
@@ -34,21 +35,23 @@ class Chunk(NamedTuple):
         grams: Its words, character n-grams and shape, packed as int64: keys or columns, depending
             on the reader.
         counts: What it adds to the style features; see `style_features.chunk_counts`.
+        signals: Numbers of its signals, a byte each; see `Signals.of_chunk`.
     """
 
     words: bytes
     skeleton: str
     grams: bytes
     counts: bytes
+    signals: bytes
 
 
 class Grams(NamedTuple):
-    """All grams of some texts, repeats included, and the texts' style features.
+    """All grams of some texts, repeats included, and the texts' style features and signals.
 
     Attributes:
         owners: Position of each gram's text, shape (grams,), int64.
         ids: The grams as keys or as columns, depending on the reader, shape (grams,), int64.
-        style: Style features, shape (texts, style features), float32.
+        style: Style features, then signals, shape (texts, style features + signals), float32.
     """
 
     owners: np.ndarray
@@ -65,6 +68,7 @@ class GramReader:
         skeleton: Lengths of the shortest and the longest n-gram of a text's skeleton.
         words: Numbers of words.
         shapes: Numbers of shapes.
+        signals: Finds signals; None for none.
     """
 
     def __init__(
@@ -73,9 +77,10 @@ class GramReader:
         skeleton: tuple[int, int],
         words: Numbering,
         shapes: Numbering,
+        signals: Signals | None,
     ) -> None:
         self._characters, self._skeleton = characters, skeleton
-        self._words, self._shapes = words, shapes
+        self._words, self._shapes, self._signals = words, shapes, signals
         self._remembered: dict[str, Chunk] = {}
 
     def read(self, normal: Sequence[str]) -> Grams:
@@ -85,16 +90,18 @@ class GramReader:
         owner = np.repeat(np.arange(len(chunks)), [len(of_text) for of_text in chunks])
         skeletons = ["".join([chunk.skeleton for chunk in of_text]) for of_text in chunks]
         inside = _unpacked([chunk.grams for chunk in flat], owner)
-        words = _unpacked([chunk.words for chunk in flat], owner)
-        across = [word_pairs(*words), character_ngrams.find(skeletons, *self._skeleton)]
+        numbers = _unpacked([chunk.words for chunk in flat], owner)
+        across = [word_pairs(*numbers), character_ngrams.find(skeletons, *self._skeleton)]
         keys = with_blocks([key for _, key in across], ("word", "skeleton"))
         owners, ids = self._encoded(np.concatenate([owners for owners, _ in across]), keys)
         packed = b"".join([chunk.counts for chunk in flat])
-        counts = np.frombuffer(packed, dtype=np.uint32)
+        counts = np.frombuffer(packed, dtype=np.uint32).reshape(-1, len(CHUNK_COUNTS))
+        style = style_features.style(normal, owner, counts)
+        if self._signals:
+            of_chunks = _unpacked([chunk.signals for chunk in flat], owner, np.uint8)
+            style = np.hstack([style, self._signals.features(*of_chunks, len(chunks))])
         return Grams(
-            np.concatenate([inside[0], owners]),
-            np.concatenate([inside[1], ids]),
-            style_features.style(normal, owner, counts.reshape(-1, len(CHUNK_COUNTS))),
+            np.concatenate([inside[0], owners]), np.concatenate([inside[1], ids]), style
         )
 
     def _encoded(self, owners: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -121,7 +128,8 @@ class GramReader:
         if not pieces:
             return {}
         folded = [piece.casefold() for piece in pieces]
-        words = _owned([[self._words[word] for word in _TOKEN.findall(text)] for text in folded])
+        tokens = [_TOKEN.findall(text) for text in folded]
+        words = _owned([[self._words[word] for word in of_piece] for of_piece in tokens])
         shapes = [self._shapes[style_features.shape(piece)] for piece in pieces]
         found = [
             words,
@@ -137,9 +145,14 @@ class GramReader:
             strict=True,
         )
         return {
-            piece: Chunk(of_words, skeleton(piece), of_grams, style_features.chunk_counts(piece))
-            for piece, (of_words, of_grams) in zip(pieces, packed, strict=True)
+            piece: self._chunk(piece, of_piece, of_words, of_grams)
+            for piece, of_piece, (of_words, of_grams) in zip(pieces, tokens, packed, strict=True)
         }
+
+    def _chunk(self, piece: str, tokens: Sequence[str], words: bytes, grams: bytes) -> Chunk:
+        letters = skeleton(piece)
+        signals = self._signals.of_chunk(piece, tokens, letters) if self._signals else b""
+        return Chunk(words, letters, grams, style_features.chunk_counts(piece), signals)
 
 
 class ColumnReader(GramReader):
@@ -150,6 +163,7 @@ class ColumnReader(GramReader):
         skeleton: As in `GramReader`.
         vocabulary: The known grams.
         segmenter: Splits words that were run together.
+        signals: As in `GramReader`.
     """
 
     def __init__(
@@ -158,8 +172,9 @@ class ColumnReader(GramReader):
         skeleton: tuple[int, int],
         vocabulary: Vocabulary,
         segmenter: WordSegmenter,
+        signals: Signals | None,
     ) -> None:
-        super().__init__(characters, skeleton, vocabulary.words, vocabulary.shapes)
+        super().__init__(characters, skeleton, vocabulary.words, vocabulary.shapes, signals)
         self._vocabulary, self._segmenter = vocabulary, segmenter
 
     def _encoded(self, owners: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -191,8 +206,7 @@ class ColumnReader(GramReader):
         grams = [(self._vocabulary.columns[block], of_block) for block, of_block in found]
         columns = [known[gram] for known, of_block in grams for gram in of_block if gram in known]
         words = [self._words[token] for token in tokens]
-        counts = style_features.chunk_counts(piece)
-        return Chunk(_pack(words), skeleton(piece), _pack(columns), counts)
+        return self._chunk(piece, tokens, _pack(words), _pack(columns))
 
 
 def _owned(grams: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
@@ -213,8 +227,10 @@ def _packed(owners: np.ndarray, numbers: np.ndarray, count: int) -> list[bytes]:
     return [joined[start:end] for start, end in itertools.pairwise(bounds.tolist())]
 
 
-def _unpacked(packed: Sequence[bytes], owners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the owner of each number that is packed in `packed`, and the numbers; both int64."""
-    numbers = np.frombuffer(b"".join(packed), dtype=np.int64)
+def _unpacked(
+    packed: Sequence[bytes], owners: np.ndarray, dtype: type = np.int64
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the owner of each number that is packed in `packed`, and the numbers."""
+    numbers = np.frombuffer(b"".join(packed), dtype=dtype)
     sizes = np.fromiter(map(len, packed), dtype=np.int64, count=len(packed))
     return np.repeat(owners, sizes // numbers.itemsize), numbers

@@ -1,4 +1,4 @@
-"""TF-IDF over words, character n-grams, word shapes and the skeleton, plus a few style features.
+"""TF-IDF over words, character n-grams, word shapes and the skeleton, plus style and signals.
 
 The skeleton is the text's letters run together, so that obfuscation hardly changes its n-grams.
 """
@@ -12,8 +12,9 @@ import pandas as pd
 from ..batches import batches
 from ..errors import UserError
 from ..normalization import normalize
-from . import character_ngrams, sparse_rows
+from . import character_ngrams, signals, sparse_rows
 from .chunks import ColumnReader, GramReader
+from .signals import Signals
 from .sparse_rows import Coordinates
 from .style_features import STYLE
 from .vocabulary import BLOCKS, Numbering, Vocabulary
@@ -23,10 +24,11 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 _SETTINGS = ("max_words", "min_count", "characters", "skeleton", "style_weight")
+_LATER_SETTINGS = ("signal_weight", "lexicons")  # which earlier states lack
 
 
 class NgramVectorizer:
-    """Sparse rows: one TF-IDF block of unit length for each of BLOCKS, then the style features.
+    """Sparse rows: a TF-IDF block of unit length for each of BLOCKS, then style and signals.
 
     Args:
         max_words: Limit of the features per block, of which the most frequent are taken; 0 means
@@ -37,6 +39,8 @@ class NgramVectorizer:
         skeleton: Lengths of the shortest and the longest n-gram of the skeleton, which runs
             through the whole text.
         style_weight: Factor of the style features, which lie between 0 and about 1.
+        signal_weight: Factor of the signals, likewise; 0 for no signals.
+        lexicons: Words of the signals, as `Signals` takes them; None for the project's own.
 
     Attributes:
         texts: Number of texts that the vectorizer was fitted to.
@@ -54,11 +58,20 @@ class NgramVectorizer:
         characters: Sequence[int],
         skeleton: Sequence[int],
         style_weight: float,
+        signal_weight: float = 0.0,
+        lexicons: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.max_words, self.min_count = max_words, min_count
         self.characters = _lengths("characters", characters)
         self.skeleton = _lengths("skeleton", skeleton)
-        self.style_weight = style_weight
+        self.style_weight, self.signal_weight = style_weight, signal_weight
+        known = signals.lexicons() if lexicons is None else lexicons
+        self._signals = Signals(known) if signal_weight else None
+        names = self._signals.names if self._signals else ()
+        self._beside_grams = [f"style:{n}" for n in STYLE] + [f"signal:{n}" for n in names]
+        self._weights = np.repeat(
+            np.array([style_weight, signal_weight], dtype=np.float32), [len(STYLE), len(names)]
+        )
         self._set_vocabulary(Vocabulary.empty(), texts=0)
 
     def fit_transform(self, texts: Sequence[str]) -> "csr_matrix":
@@ -72,7 +85,7 @@ class NgramVectorizer:
         """
         words, shapes = Numbering(), Numbering()
         words.grows = shapes.grows = True
-        reader = GramReader(self.characters, self.skeleton, words, shapes)
+        reader = GramReader(self.characters, self.skeleton, words, shapes, self._signals)
         parts = list(batches([normalize(text) for text in texts]))
         counted = [_count_all(reader, part) for part in parts]
         words.grows = shapes.grows = False
@@ -116,17 +129,19 @@ class NgramVectorizer:
         idf = np.log((1 + texts) / (1 + vocabulary.counts)) + 1
         self._idf = idf.astype(np.float32)
         segmenter = WordSegmenter(vocabulary.frequencies["word"], texts)
-        self._reader = ColumnReader(self.characters, self.skeleton, vocabulary, segmenter)
+        self._reader = ColumnReader(
+            self.characters, self.skeleton, vocabulary, segmenter, self._signals
+        )
 
     @property
     def n_features(self) -> int:
         """Number of columns."""
-        return len(self._vocabulary) + len(STYLE)
+        return len(self._vocabulary) + len(self._beside_grams)
 
     @property
     def feature_names(self) -> list[str]:
-        """Name of each column, such as "word:call now", "char:fre" or "style:capitals"."""
-        return self._vocabulary.feature_names + [f"style:{name}" for name in STYLE]
+        """Name of each column, such as "word:call now", "style:capitals" or "signal:prize"."""
+        return self._vocabulary.feature_names + self._beside_grams
 
     def names(self, columns: np.ndarray) -> list[str]:
         """Return the names of some columns.
@@ -146,8 +161,8 @@ class NgramVectorizer:
 
         Args:
             rows: Rows that `transform` returned.
-            kept: Whether to keep each column, shape (n_features,), bool; style features are kept
-                in any case.
+            kept: Whether to keep each column, shape (n_features,), bool; style features and
+                signals are kept in any case.
 
         Returns:
             SciPy CSR matrix of the shape of `rows`, in which masked entries are explicit zeros.
@@ -191,13 +206,14 @@ class NgramVectorizer:
             Array of shape (texts,), float64.
         """
         of_grams, of_style = np.split(coefficients, [len(self._idf)])
+        of_style = of_style * self._weights
         products = []
         for part in batches([normalize(text) for text in texts]):
             found = self._count(part)
             values, slots, norms = self._tf_idf(found)
             moved = np.bincount(slots, values * of_grams[found.columns], minlength=len(norms))
             moved = (moved / norms).reshape(len(part), len(BLOCKS)).sum(axis=1)
-            products.append(moved + found.style @ of_style * self.style_weight)
+            products.append(moved + found.style @ of_style)
         return np.concatenate(products)
 
     def _matrix(self, counts: "Iterator[_Counts]") -> "csr_matrix":
@@ -214,7 +230,7 @@ class NgramVectorizer:
     def _weighed(self, found: "_Counts") -> Coordinates:
         """Return rows, columns and values: TF-IDF in blocks of unit length, and style features."""
         values, slots, norms = self._tf_idf(found)
-        style = found.style * np.float32(self.style_weight)
+        style = found.style * self._weights
         style_rows, style_columns = np.nonzero(style)
         return (
             np.concatenate([found.rows, style_rows]),
@@ -249,6 +265,8 @@ class NgramVectorizer:
             "characters": list(self.characters),
             "skeleton": list(self.skeleton),
             "style_weight": self.style_weight,
+            "signal_weight": self.signal_weight,
+            "lexicons": self._signals.words if self._signals else {},
             "texts": self.texts,
             "document_frequencies": self._vocabulary.frequencies,
         }
@@ -256,7 +274,8 @@ class NgramVectorizer:
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> "NgramVectorizer":
         """Return the fitted vectorizer whose `to_dict` returned `state`."""
-        vectorizer = cls(**{name: state[name] for name in _SETTINGS})
+        later = {name: state[name] for name in _LATER_SETTINGS if name in state}
+        vectorizer = cls(**{name: state[name] for name in _SETTINGS}, **later)
         vocabulary = Vocabulary.from_frequencies(state["document_frequencies"])
         vectorizer._set_vocabulary(vocabulary, state["texts"])
         return vectorizer

@@ -1,0 +1,196 @@
+"""Write the bundled set of today's messages from hand-written templates, the same in every run.
+
+    python -m scripts.make_modern [--check]
+
+`scripts/modern/ham.txt` and `spam.txt` hold the templates by kind: contrast pairs, such as real and
+fake parcel notices. Each template is a group, so that a split keeps its messages together. Phone
+numbers are those reserved for fiction; hosts of spam are random letters.
+"""
+
+import argparse
+import io
+import random
+import re
+import string
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+
+TEMPLATES = Path(__file__).resolve().parent / "modern"
+TARGET = Path(__file__).resolve().parent.parent / "spam_mlflow" / "data" / "sources" / "modern.csv"
+SEED = 20250131
+PER_TEMPLATE = 4  # messages, before duplicates are dropped
+
+CHOICES = {
+    "name": "Anna|Ben|Chloe|Dev|Ella|Femi|Grace|Hassan|Ines|Jack|Kofi|Lena|Mo|Nina|Omar|Priya|Sam",
+    "surname": "Adams|Brown|Costa|Dietrich|Evans|Fischer|Green|Hughes|Ito|Jones|Khan|Lewis|Patel",
+    "app": "WhatsApp|Google|Uber|PayPal|Signal|Telegram|Microsoft|Amazon|Instagram|Airbnb|Tinder|"
+    "Discord|Apple|LinkedIn|Revolut|Zoom|the app",
+    "bank": "HSBC|Barclays|Lloyds|NatWest|Santander|Monzo|Chase|Wells Fargo|Citi|Bank of America|SBI|"
+    "HDFC Bank|ICICI Bank|Axis Bank|GTBank|Zenith|Nationwide|Revolut|Halifax|Starling",
+    "carrier": "Royal Mail|DPD|Evri|DHL|UPS|FedEx|USPS|Hermes|Yodel|InPost|AusPost|Parcelforce",
+    "shop": "Amazon|Tesco|Argos|IKEA|ASOS|Walmart|Target|Boots|John Lewis|Zara|Flipkart|Currys|eBay|"
+    "Sainsbury's|Costco|H&M|Next|Best Buy",
+    "utility": "British Gas|Octopus Energy|Thames Water|EDF|E.ON|City Power|National Grid|ConEd",
+    "place": "Leeds|Brighton|Camden|Oxford|Cork|Bristol|Croydon|Market Street|Hill Road|Lagos|Pune|"
+    "Austin|Denver|Riverside|Park Lane|Station Road",
+    "country": "Spain|Poland|India|Mexico|Kenya|Canada|Dubai|France|Thailand|Singapore",
+    "food": "pizza|curry|pasta|noodles|tacos|a roast",
+    "item": "bike|sofa|cot|guitar|fridge|desk|jacket|phone|wardrobe|mirror|camera|lamp",
+    "day": "Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday",
+    "month": "January|February|March|April|May|June|July|August|September|October|November",
+    "known": "bbc.co.uk|theguardian.com|nhs.uk|wikipedia.org|gov.uk|nytimes.com|trainline.com|imdb.com",
+    "flight": "BA284|EZY8812|FR1130|UA901|LH455|AI131",
+}
+KNOWN_LINKS = {
+    "url_carrier": "royalmail.com/track/{tracking}|https://www.dpd.co.uk/tracking/{d9}|"
+    "https://www.evri.com/track/{tracking}|https://www.ups.com/track?num={tracking}|"
+    "https://dhl.com/t/{tracking}|tools.usps.com/go/{d9}",
+    "url_shop": "https://www.amazon.co.uk/gp/{ref}|https://amzn.eu/d/{ref}|"
+    "https://www.ikea.com/gb/{d7}|https://www.ebay.co.uk/itm/{d9}|https://www.argos.co.uk/p/{d7}",
+    "url_gov": "https://www.gov.uk/{word}|https://www.nhs.uk/{word}|www.gov.uk/{word}-{word}",
+    "url_news": "https://www.bbc.co.uk/news/uk-{d7}|https://www.theguardian.com/{word}/{word}|"
+    "https://en.wikipedia.org/wiki/{word}|https://www.nytimes.com/{year}/{word}|"
+    "https://www.bbc.co.uk/food/recipes/{word}|https://www.reuters.com/world/{word}",
+    "url_docs": "https://docs.google.com/document/d/{hash}|https://forms.gle/{hash}|"
+    "https://drive.google.com/file/d/{hash}|https://www.dropbox.com/s/{hash}|"
+    "https://doodle.com/poll/{hash}|https://www.notion.so/{word}-{hash}",
+    "url_meet": "https://meet.google.com/{word}|https://zoom.us/j/{d9}|https://teams.microsoft.com/l/{hash}",
+    "url_map": "https://goo.gl/maps/{hash}|https://maps.google.com/?q={word}",
+    "url_photo": "https://photos.app.goo.gl/{hash}|https://www.icloud.com/sharedalbum/{hash}",
+    "url_music": "https://open.spotify.com/track/{hash}|https://soundcloud.com/{word}/{word}",
+    "url_video": "https://youtu.be/{hash}|https://www.youtube.com/watch?v={hash}",
+    "url_ticket": "https://www.ticketmaster.co.uk/event/{ref}|https://www.eventbrite.co.uk/e/{d9}",
+    "url_code": "https://github.com/{word}/{word}/pull/{d3}|https://stackoverflow.com/q/{d7}",
+    "url_home": "https://www.rightmove.co.uk/properties/{d9}|https://www.airbnb.com/rooms/{d7}",
+    "url_job": "https://www.linkedin.com/jobs/view/{d9}|https://www.gov.uk/{word}",
+}
+ODD_TLDS = "top xyz info click live online site club vip buzz icu cc shop link win com net co".split()
+SHORTENERS = "bit.ly tinyurl.com cutt.ly is.gd rb.gy t.ly shorturl.at".split()
+BAIT = (
+    "secure parcel-fee redeliver account-verify my-delivery claim-gift login-help refund-gov "
+    "update-info track-pkg reward billing-support toll-pay bonus-hub ref-id"
+).split()
+_CHOICE = re.compile(r"\[([^\[\]]+)\]")
+_SLOT = re.compile(r"\{(\w+)\}")
+
+
+def _digits(rng: random.Random, count: int) -> str:
+    return str(rng.randint(1, 9)) + "".join(rng.choices(string.digits, k=count - 1))
+
+
+def _letters(rng: random.Random, count: int, letters: str = string.ascii_lowercase) -> str:
+    return "".join(rng.choices(letters, k=count))
+
+
+def _odd_link(rng: random.Random) -> str:
+    """Return a link as fraud has them: a random host, often with a word of bait."""
+    host = _letters(rng, rng.randint(4, 7)) + rng.choice(["", _digits(rng, 2)])
+    if rng.random() < 0.6:
+        host = f"{rng.choice(BAIT)}-{host}" if rng.random() < 0.7 else f"{host}.{rng.choice(BAIT)}"
+    scheme = rng.choice(["https://", "http://", "", "www.", "https://"])
+    path = rng.choice(["", f"/{_letters(rng, 4)}", f"/{_letters(rng, 2)}{_digits(rng, 3)}"])
+    return f"{scheme}{host}.{rng.choice(ODD_TLDS)}{path}"
+
+
+DRAWN: dict[str, Callable[[random.Random], str]] = {
+    **{f"d{count}": lambda rng, count=count: _digits(rng, count) for count in (2, 3, 4, 5, 7, 9)},  # type: ignore[misc]
+    **{f"code{count}": lambda rng, count=count: _digits(rng, count) for count in (3, 4, 5, 6, 8)},  # type: ignore[misc]
+    "n": lambda rng: str(rng.randint(2, 12)),
+    "min": lambda rng: str(rng.choice([5, 10, 15, 30])),
+    "year": lambda rng: str(rng.randint(2018, 2025)),
+    "time": lambda rng: rng.choice(
+        [f"{rng.randint(7, 22)}:{rng.choice(['00', '15', '30', '45'])}", f"{rng.randint(1, 12)}pm"]
+    ),
+    "date": lambda rng: rng.choice(
+        [f"{rng.randint(1, 28)}/{rng.randint(1, 12):02}", f"{rng.randint(4, 28)}th"]
+    ),
+    "amount": lambda rng: f"{rng.choice('££££$$€')}{rng.choice([20, 45, 80, 120, 250, 430, 999, 1250])}",
+    "small": lambda rng: f"{rng.choice('££$€')}{rng.randint(1, 9)}.{rng.choice(['45', '99', '50', '20'])}",
+    "rs": lambda rng: f"Rs {rng.choice(['499', '1,250', '5000', '12,000', '25000'])}",
+    "dollars": lambda rng: f"${rng.choice(['3.50', '50', '250', '500', '1,400', '2,300', '8000'])}",
+    "crypto": lambda rng: f"{rng.choice(['0.5', '1.2', '3'])} {rng.choice(['BTC', 'ETH', 'bitcoin'])}",
+    "pence": lambda rng: str(rng.choice([10, 25, 50, 150])),
+    "short": lambda rng: str(rng.choice([rng.randint(60000, 89999), rng.randint(80000, 88999)])),
+    "mobile": lambda rng: rng.choice(
+        [f"07700900{rng.randint(0, 999):03}", f"+44 7700 900{rng.randint(0, 999):03}",
+         f"202-555-01{rng.randint(0, 99):02}", f"+1 202 555 01{rng.randint(0, 99):02}"]
+    ),
+    "landline": lambda rng: f"01632 960{rng.randint(0, 999):03}",
+    "premium": lambda rng: f"0909 8790{rng.randint(0, 999):03}",
+    "toll": lambda rng: f"1-800-555-01{rng.randint(0, 99):02}",
+    "tracking": lambda rng: _letters(rng, 2, string.ascii_uppercase) + _digits(rng, 9) + "GB",
+    "ref": lambda rng: _letters(rng, 6, string.ascii_uppercase + string.digits),
+    "hash": lambda rng: _letters(rng, 11, string.ascii_letters + string.digits),
+    "word": lambda rng: rng.choice(["travel", "health", "notes", "cake", "bridge", "garden", "tax"]),
+    "handle": lambda rng: f"@{_letters(rng, 6)}_{_digits(rng, 2)}",
+    "email": lambda rng: f"{_letters(rng, 6)}{_digits(rng, 2)}@{_letters(rng, 5)}.example",
+    "url_odd": _odd_link,
+    "url_short": lambda rng: f"{rng.choice(['https://', '', 'http://'])}{rng.choice(SHORTENERS)}/"
+    + _letters(rng, 6, string.ascii_letters + string.digits),
+}
+
+
+def _filled(template: str, rng: random.Random) -> str:
+    """Return a template with its choices made and its slots filled, which may hold slots."""
+    text = _CHOICE.sub(lambda found: rng.choice(found[1].split("|")), template)
+    listed = CHOICES | KNOWN_LINKS
+    while slot := _SLOT.search(text):
+        name = slot[1]
+        value = rng.choice(listed[name].split("|")) if name in listed else DRAWN[name](rng)
+        text = text[: slot.start()] + value + text[slot.end() :]
+    return text
+
+
+def _typed(text: str, rng: random.Random) -> str:
+    """Return `text` as it might arrive: sometimes in lower case or without its full stops."""
+    chance = rng.random()
+    if chance < 0.15:
+        return text.lower()
+    if chance < 0.2:
+        return text.replace("you", "u").replace("are", "r")
+    if chance < 0.25:
+        return text.rstrip(".!")
+    return text
+
+
+def _templates() -> Iterator[tuple[str, str, str]]:
+    """Yield label, kind and text of every template."""
+    for label in ("ham", "spam"):
+        kind = ""
+        for line in (TEMPLATES / f"{label}.txt").read_text(encoding="utf-8").splitlines():
+            if line.startswith("# "):
+                kind = line[2:]
+            elif line:
+                yield label, kind, line
+
+
+def messages() -> pd.DataFrame:
+    """Return the messages: columns `text`, `label`, `kind` and `group`."""
+    rng = random.Random(SEED)
+    rows = []
+    for number, (label, kind, template) in enumerate(_templates(), start=1):
+        for at in range(PER_TEMPLATE):
+            text = _filled(template, rng)
+            rows.append((_typed(text, rng) if at else text, label, kind, f"modern_{number:03}"))
+    frame = pd.DataFrame(rows, columns=["text", "label", "kind", "group"])
+    return frame.drop_duplicates("text", ignore_index=True)
+
+
+def main() -> int:
+    """Write the messages, or check the file with --check; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="compare only; exit 1 if different")
+    check = parser.parse_args().check
+    buffer = io.StringIO()
+    messages().to_csv(buffer, index=False, lineterminator="\n")
+    if check:
+        return int(TARGET.read_text(encoding="utf-8") != buffer.getvalue())
+    TARGET.write_text(buffer.getvalue(), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
