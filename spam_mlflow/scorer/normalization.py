@@ -26,6 +26,7 @@ _DIGITS = re.compile(r"\d+")
 _PUNCTUATION_OR_SPACE = re.compile(r"[\W_]+")
 _WIDE_GAP = re.compile(r"\s{2,}")
 _LETTER = r"[^\W\d_]"
+_PERHAPS_SPACED_OUT = re.compile(r"\s\S\s+\S\s")
 _SPACED_OUT = re.compile(r"(?<!\S)\S(?:\s+\S(?!\S)){3,}")
 _PUNCTUATED = re.compile(
     rf"(?<!{_LETTER}){_LETTER}(?:([.\-_*|/~,]){_LETTER})(?:\1{_LETTER})+(?!{_LETTER})"
@@ -108,8 +109,10 @@ def normalize(text: str) -> str:
     plain = decode(text)
     if not plain.isascii():
         plain = plain.translate(_look_alikes())
-    plain = _SPACED_OUT.sub(_join_letters, plain)
-    if _PERHAPS_PUNCTUATED.search(plain):  # this pattern is the faster of the two
+    # The patterns to search for first are the faster ones.
+    if _PERHAPS_SPACED_OUT.search(plain):
+        plain = _SPACED_OUT.sub(_join_letters, plain)
+    if _PERHAPS_PUNCTUATED.search(plain):
         plain = _PUNCTUATED.sub(lambda found: found[0].replace(found[1], ""), plain)
     words = plain.split()
     if _PERHAPS_LEET.search(plain):

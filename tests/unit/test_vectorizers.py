@@ -4,6 +4,7 @@ import re
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -14,7 +15,8 @@ from spam_mlflow.errors import UserError
 from spam_mlflow.scorer import vectorizers
 from spam_mlflow.scorer.normalization import normalize
 from spam_mlflow.scorer.payloads import LONGEST
-from spam_mlflow.scorer.vectorizers import character_ngrams
+from spam_mlflow.scorer.vectorizers import character_ngrams, sparse_rows
+from spam_mlflow.scorer.vectorizers.key_table import KeyTable
 from spam_mlflow.scorer.vectorizers.ngram import NgramVectorizer
 from spam_mlflow.scorer.vectorizers.sequence import SequenceVectorizer
 from spam_mlflow.scorer.vectorizers.style_features import STYLE, shape
@@ -250,3 +252,24 @@ def test_odd_texts_have_finite_rows_that_do_not_depend_on_their_neighbours(
     assert np.isfinite(together.sum())
     for row, text in enumerate(ODD):
         assert abs(together[[row]] - vectorizer.transform([text])).max() == 0
+
+
+@pytest.mark.parametrize("n_columns", [1, 2, 90_000, 2**21, 2**40])
+@pytest.mark.parametrize("size", [0, 1, 2, 50_000])
+def test_occurrences_are_counted_and_sorted_by_row_and_column(n_columns: int, size: int) -> None:
+    rng = np.random.default_rng(0)
+    rows, columns = rng.integers(2000, size=size), rng.integers(n_columns, size=size)
+    rows[size // 2 :], columns[size // 2 :] = rows[: size - size // 2], columns[: size - size // 2]
+    found = sparse_rows.occurrences(rows, columns, n_columns)
+    pairs, counts = np.unique(np.stack([rows, columns]), axis=1, return_counts=True)
+    assert [entries.tolist() for entries in found] == [*pairs.tolist(), counts.tolist()]
+    assert {entries.dtype for entries in found} == {np.dtype(np.int64)}
+
+
+@pytest.mark.parametrize("size", [0, 1, 3, 40_000])
+@pytest.mark.parametrize("largest", [2**17, 2**62])
+def test_a_key_table_finds_known_keys_and_no_others(size: int, largest: int) -> None:
+    rng = np.random.default_rng(0)
+    keys = rng.permutation(np.unique(rng.integers(largest, size=size)))
+    asked = np.concatenate([keys[::2], rng.integers(largest, size=10_000), keys[1::2]])
+    assert KeyTable(keys).find(asked).tolist() == pd.Index(keys).get_indexer(asked).tolist()

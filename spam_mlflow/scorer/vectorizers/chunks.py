@@ -118,10 +118,12 @@ class GramReader:
             self._remembered = {}
         remembered = self._remembered  # another thread may replace the attribute
         pieces = [self._pieces(text) for text in normal]
-        distinct = dict.fromkeys(itertools.chain.from_iterable(pieces))
-        new = self._read_new([piece for piece in distinct if piece not in remembered])
+        distinct = list(dict.fromkeys(itertools.chain.from_iterable(pieces)))
+        chunks = dict(zip(distinct, map(remembered.get, distinct), strict=True))
+        new = self._read_new([piece for piece, chunk in chunks.items() if chunk is None])
+        chunks.update(new)
         remembered.update((p, c) for p, c in new.items() if len(p) <= _REMEMBERED_LENGTH)
-        return [[remembered.get(piece) or new[piece] for piece in of_text] for of_text in pieces]
+        return [list(map(chunks.__getitem__, of_text)) for of_text in pieces]
 
     def _read_new(self, pieces: Sequence[str]) -> dict[str, Chunk]:
         """Return the chunk of each of several distinct pieces of text."""

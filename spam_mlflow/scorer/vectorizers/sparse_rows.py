@@ -24,8 +24,29 @@ def occurrences(owners: np.ndarray, columns: np.ndarray, n_columns: int) -> Coor
         Rows, columns and counts, sorted by row and column; all int64.
     """
     bits = n_columns.bit_length()
-    keys, counts = np.unique(owners << bits | columns, return_counts=True)
-    return keys >> bits, keys & (1 << bits) - 1, counts
+    keys = _sorted(owners << bits | columns)
+    is_first = np.ones(len(keys), dtype=bool)
+    np.not_equal(keys[1:], keys[:-1], out=is_first[1:])
+    starts = np.flatnonzero(is_first)
+    distinct = keys[starts].astype(np.int64)
+    counts = np.diff(starts, append=len(keys))
+    return distinct >> bits, distinct & (1 << bits) - 1, counts
+
+
+def _sorted(keys: np.ndarray) -> np.ndarray:
+    """Return keys in ascending order; those of up to 32 bits are returned as uint32.
+
+    NumPy sorts 16-bit numbers by their bytes, which is three times as fast as comparing keys: the
+    lower halves are sorted first, then the upper ones.
+
+    Args:
+        keys: Numbers from 0, shape (keys,), int64.
+    """
+    if keys.max(initial=0) >> 32:
+        return np.sort(keys)
+    short = keys.astype(np.uint32)
+    short = short[np.argsort(short.astype(np.uint16), kind="stable")]
+    return short[np.argsort((short >> 16).astype(np.uint16), kind="stable")]
 
 
 def matrix(parts: Iterable[tuple[Coordinates, int]], n_columns: int) -> "csr_matrix":

@@ -7,11 +7,15 @@ characters (see `character_ngrams`), or the number of a shape.
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from . import character_ngrams
+from .key_table import KeyTable
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 BLOCKS = ("word", "char", "shape", "skeleton")
 """Kinds of grams: the blocks of features, in the order of their columns."""
@@ -94,7 +98,7 @@ class Vocabulary:
     ) -> None:
         self.frequencies, self.words, self.shapes = frequencies, words, shapes
         keys = [self._keys(block, frequencies[block]) for block in BLOCKS]
-        self._index = pd.Index(with_blocks(keys, BLOCKS))
+        self._table = KeyTable(with_blocks(keys, BLOCKS))
         numbered = itertools.count()
         self.columns = {
             block: dict(zip(frequencies[block], numbered, strict=False)) for block in CHUNK_BLOCKS
@@ -151,7 +155,7 @@ class Vocabulary:
         Returns:
             Array of shape (keys,), int64.
         """
-        return self._index.get_indexer(keys)
+        return self._table.find(keys)
 
     @property
     def feature_names(self) -> list[str]:
