@@ -108,9 +108,13 @@ COMMANDS = {
         "model_uri=models:/spam-classifier@champion store=sqlite",
     ),
     "inferences": Command(
-        "list, export or delete what was predicted",
+        "list, export, review or delete what was predicted",
         "export store=sqlite output=inferences.csv",
-        actions=("list", "export", "purge", "forget"),
+        actions=("list", "export", "purge", "forget", "review"),
+    ),
+    "retrain": Command(
+        "train with what people said, gate, and promote or say why not",
+        "store=sqlite data_dir=data/uci dry_run=true",
     ),
 }
 

@@ -87,7 +87,8 @@ def settings(kind: type[T], values: Mapping[Any, Any], prefix: str = "") -> T:
 
 def _component(target: str, name: str) -> type[Any]:
     """Return the class called `target`; nothing outside its section's home is imported."""
-    group = name.partition(".")[0]
+    first, _, last = name.partition(".")
+    group = last if last in _HOMES else first  # a source of data may have a store: data.store
     module, _, attribute = target.rpartition(".")
     home = _HOMES.get(group, "")
     if home and f"{module}.".startswith(home):

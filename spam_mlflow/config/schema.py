@@ -90,6 +90,7 @@ class GateSettings:
     ceilings: dict[str, float]
     tolerances: dict[Literal["f1", "ham_fpr"], Annotated[float, Field(ge=0)]]
     churn: Fraction
+    feedback_churn: Count
     beats_naive_bayes_by: float
     slice_rows: PositiveCount
     slice_class_rows: PositiveCount
@@ -103,6 +104,19 @@ class GateSettings:
     start_ratio: Positive
     memory_mb: Positive
     artifact_mb: Positive
+
+
+@dataclass(frozen=True, config=CONFIG)
+class FeedbackSettings:
+    """When feedback counts: `conf/feedback`."""
+
+    per_day: PositiveCount
+    per_case: PositiveCount
+    confirmations: Annotated[float, Field(ge=1)]
+    confidence: Annotated[float, Field(ge=0.5, le=1)]
+    jaccard: Annotated[float, Field(gt=0, le=1)]
+    blocked: tuple[str, ...]
+    max_share: Fraction
 
 
 Value = bool | int | float | str
@@ -290,7 +304,8 @@ class InferencesSettings:
     """
 
     store: Any
-    action: Literal["list", "export", "purge", "forget"]
+    feedback: FeedbackSettings
+    action: Literal["list", "export", "purge", "forget", "review"]
     day: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$")] | None
     version: Text | None
     label: Literal["ham", "spam"] | None
@@ -300,6 +315,26 @@ class InferencesSettings:
     safe_csv: bool
     id: Text | None
     text: str | None
+    reviewer: Text | None
+
+
+@dataclass(frozen=True, config=CONFIG, kw_only=True)
+class RetrainSettings(DataSettings):
+    """See `conf/retrain.yaml`.
+
+    Attributes:
+        store: A `spam_mlflow.inference_store.store.StoreSettings`.
+        model: A `spam_mlflow.models.Architecture`.
+    """
+
+    store: Any
+    feedback: FeedbackSettings
+    model: Any
+    train: TrainSettings
+    gate: GateSettings
+    storage: StorageSettings
+    dry_run: bool
+    min_labels: PositiveCount
 
 
 @dataclass(frozen=True, config=CONFIG)
@@ -401,6 +436,7 @@ JOBS: Mapping[str, type[Any]] = {
     "bucket": BucketSettings,
     "serve": ServeSettings,
     "inferences": InferencesSettings,
+    "retrain": RetrainSettings,
 }
 """The type of each command's settings."""
 
@@ -409,5 +445,6 @@ SECTIONS: Mapping[str, type[Any]] = {
     "storage": StorageSettings,
     "gate": GateSettings,
     "search": SearchSettings,
+    "feedback": FeedbackSettings,
 }
 """The type of each section that has no `_target_`."""

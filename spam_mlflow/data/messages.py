@@ -27,12 +27,29 @@ class Messages:
         name: Name of the data source, such as "uci".
         rejected: The rows that were left out, with a column `reason`.
         fallback: Whether this is the bundled sample in place of data that was not available.
+        train_only: Sources whose messages must not get into a holdout.
+        train_only_share: Share of the training part that they may have.
     """
 
     frame: pd.DataFrame
     name: str
     rejected: pd.DataFrame = field(default_factory=pd.DataFrame)
     fallback: bool = False
+    train_only: tuple[str, ...] = ()
+    train_only_share: float = 1.0
+
+    @property
+    def is_train_only(self) -> pd.Series:
+        """Whether each message must not get into a holdout; shape (rows,), bool."""
+        return self.frame["source"].isin(self.train_only)
+
+    @property
+    def splittable(self) -> "Messages":
+        """The messages that may get into any part."""
+        if not self.train_only:
+            return self
+        kept = self.frame[~self.is_train_only].reset_index(drop=True)
+        return dataclasses.replace(self, frame=kept, train_only=())
 
     def only(self, sources: Sequence[str]) -> "Messages":
         """Return the messages of some sources.

@@ -18,7 +18,7 @@ from pydantic.dataclasses import dataclass
 
 from spam_mlflow import progress
 from spam_mlflow.config.schema import CONFIG, PositiveCount, Seed
-from spam_mlflow.data import group_balance
+from spam_mlflow.data import group_balance, training_only
 from spam_mlflow.data.messages import Messages, row_digest
 from spam_mlflow.data.near_duplicates import deduplicated
 from spam_mlflow.errors import UserError
@@ -122,12 +122,13 @@ class GroupedSplitter:
         Raises:
             UserError: Where there are too few messages for three parts with both classes.
         """
-        frame = _grouped(messages, self.jaccard)
+        frame = _grouped(messages.splittable, self.jaccard)
         shares = {"test": self.test, "validation": self.validation}
         shares["train"] = 1 - self.test - self.validation
         frame = frame.assign(part=_assigned(frame, shares, self.seed))
         _require_both_classes(frame)
         _report_large_groups(frame, shares, self.large_groups)
+        frame = training_only.added(frame, messages, self.jaccard)
         duplicates = len(messages.frame) - len(frame)
         return Split(frame, name="grouped", leaky=False, duplicates=duplicates)
 
@@ -160,6 +161,7 @@ class CrossSourceSplitter:
             UserError: Where there is no such source, or no other one, and where there are too few
                 messages for three parts with both classes.
         """
+        training_only.refuse(messages, "cross_source")
         existing = sorted(messages.frame["source"].unique())
         if self.held_out not in existing or len(existing) < 2:
             raise UserError(
@@ -199,6 +201,7 @@ class OverfitSplitter:
         Raises:
             UserError: Where a class has too few messages.
         """
+        training_only.refuse(messages, "overfit")
         fewest = int(messages.frame["label"].value_counts().min())
         if not 0 < self.messages <= fewest:
             raise UserError(
@@ -233,6 +236,7 @@ class TutorialSplitter:
         """
         from sklearn.model_selection import train_test_split
 
+        training_only.refuse(messages, "tutorial")
         train, test = train_test_split(
             messages.frame, test_size=self.test, random_state=self.seed, shuffle=True
         )

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TextIO, get_args
 
 import numpy as np
@@ -77,10 +77,12 @@ class Scored:
         thresholds: The version's own threshold, and the one for a ham false-positive rate of
             0.2 %.
         scores: Spam probability of each message, shape (rows,), float64.
+        known: Likewise of the messages of `known_groups`.
     """
 
     thresholds: Thresholds
     scores: np.ndarray
+    known: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     @property
     def predicted(self) -> np.ndarray:

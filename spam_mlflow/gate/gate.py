@@ -11,6 +11,7 @@ from spam_mlflow.config.schema import GateSettings
 from spam_mlflow.gate import (
     budgets,
     child_process,
+    known_groups,
     provenance,
     quality,
     recomputed,
@@ -18,6 +19,7 @@ from spam_mlflow.gate import (
     service,
 )
 from spam_mlflow.gate.check import Check, Holdout, Scored, failed_checks
+from spam_mlflow.gate.known_groups import KnownGroups
 from spam_mlflow.gate.scoring_server import ScoringServer
 from spam_mlflow.progress import Step
 from spam_mlflow.registry import loading, model_logging
@@ -70,14 +72,17 @@ def run(
             why = f"its code was not run, since it fails {untrusted[0]}; override=... runs it"
             return [*checks, Check("scores", "-", "-", "not applicable", why)]
         stage.detail = "scores of the champion"
-        champion_scores = _champion_scores(champion, holdout, folder) if champion else None
-        return [*checks, *_score_checks(model, champion_scores, holdout, settings, folder, stage)]
+        known = KnownGroups.of(holdout)
+        champion_scores = _champion_scores(champion, holdout, known, folder) if champion else None
+        scores = _score_checks(model, champion_scores, holdout, known, settings, folder, stage)
+        return [*checks, *scores]
 
 
 def _score_checks(
     model: Path,
     champion: Scored | None,
     holdout: Holdout,
+    known: KnownGroups,
     settings: GateSettings,
     folder: Path,
     stage: Step,
@@ -90,12 +95,13 @@ def _score_checks(
         scoring_server.running(folder / "noop", folder / "noop.log") as baseline,
     ):
         stage.detail = "scores of the version"
-        scored = _scored(model, server, holdout)
+        scored = _scored(model, server, holdout, known)
         stage.detail = "scores in a fresh process"
         fresh = child_process.spam_probability(model, holdout.texts, folder / "fresh")
         families = {
             "metrics": quality.metric_checks(scored, holdout, settings),
             "champion": quality.champion_checks(scored, champion, holdout, settings),
+            "known groups": known_groups.checks(scored, champion, known, settings),
             "baseline": quality.baseline_checks(scored, holdout, settings),
             "slices": quality.slice_checks(scored, holdout, settings),
             "behavior": quality.behavior_checks(scored, server.spam_probability, holdout, settings),
@@ -121,11 +127,17 @@ def save_noop(folder: Path) -> None:
         )
 
 
-def _champion_scores(champion: Version, holdout: Holdout, folder: Path) -> Scored:
+def _champion_scores(
+    champion: Version, holdout: Holdout, known: KnownGroups, folder: Path
+) -> Scored:
     model = loading.download(champion.uri, folder / "champion")
     with scoring_server.running(model, folder / "champion.log") as server:
-        return _scored(model, server, holdout)
+        return _scored(model, server, holdout, known)
 
 
-def _scored(model: Path, server: ScoringServer, holdout: Holdout) -> Scored:
-    return Scored(loading.thresholds(model), server.spam_probability(holdout.texts))
+def _scored(model: Path, server: ScoringServer, holdout: Holdout, known: KnownGroups) -> Scored:
+    return Scored(
+        loading.thresholds(model),
+        server.spam_probability(holdout.texts),
+        server.spam_probability(known.texts),
+    )

@@ -1,17 +1,21 @@
-"""List, export or delete stored inferences."""
+"""List, export, review or delete stored inferences."""
 
+import getpass
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping
 from typing import TextIO
 
 from omegaconf import DictConfig
 
 from spam_mlflow.config.schema import InferencesSettings
+from spam_mlflow.data import votes
 from spam_mlflow.errors import UserError
 from spam_mlflow.evaluation import tables
+from spam_mlflow.inference_store import reports
 from spam_mlflow.inference_store import store as stores
-from spam_mlflow.inference_store.records import Filters
+from spam_mlflow.inference_store.records import DAY_SECONDS, Feedback, Filters, new_id, timestamp
 from spam_mlflow.inference_store.store import Store
 from spam_mlflow.serving import exports
 
@@ -90,6 +94,43 @@ def _forget(settings: InferencesSettings, store: Store) -> None:
     print(f"{deleted:,} inferences deleted, with what was said of them")
 
 
+def _review(settings: InferencesSettings, store: Store) -> None:
+    """Show what a reviewer should decide on, or store a decision."""
+    if settings.id is None:
+        _show_cases(settings, store)
+        return
+    inference = store.find(settings.id)
+    if inference is None or settings.label is None:
+        raise UserError(
+            f"review needs label=ham or label=spam, and the id of a stored inference; id="
+            f"{settings.id} is {'one' if inference else 'none, or it has expired'}"
+        )
+    now = time.time()
+    at, expires = timestamp(now), int(now + store.days * DAY_SECONDS)
+    reviewer = settings.reviewer or getpass.getuser()
+    said = Feedback(
+        *(new_id(), inference.id, at, at[:10], settings.label, reviewer, "review", "", expires)
+    )
+    store.add_feedback(said)
+    print(f"{reviewer} says that {inference.id} is {settings.label}, and its near-copies, too")
+
+
+def _show_cases(settings: InferencesSettings, store: Store) -> None:
+    cases = votes.cases(reports.read(store).found, settings.feedback)
+    rows = [
+        (
+            *(case.inference_id, case.predicted, "yes" if case.confident else "no"),
+            *(f"{case.votes['ham']:.1f}", f"{case.votes['spam']:.1f}", str(len(case.texts))),
+            *(case.why, _printable(case.texts[0])),
+        )
+        for case in cases
+        if case.verdict != "accepted"
+    ]
+    heads = ("id", "predicted", "confident", "ham", "spam", "messages", "why", "text")
+    print(tables.markdown(heads, rows[: settings.limit]))
+    print(f"\n{len(rows):,} to decide, {len(cases) - len(rows):,} decided")
+
+
 def _filters(settings: InferencesSettings) -> Filters:
     return Filters(settings.day, settings.version, settings.label)
 
@@ -99,4 +140,5 @@ _ACTIONS: Mapping[str, Callable[[InferencesSettings, Store], None]] = {
     "export": _export,
     "purge": _purge,
     "forget": _forget,
+    "review": _review,
 }

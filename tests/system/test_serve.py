@@ -23,11 +23,13 @@ from support.browser import Page
 from support.project import Project, Trained, require_one_line
 from support.servers import serve
 
+from spam_mlflow.data.sources.sample import SampleSource
 from spam_mlflow.gate.scoring_server import free_port
 from spam_mlflow.inference_store.records import Filters
 from spam_mlflow.inference_store.sqlite import SqliteStore
 from spam_mlflow.inference_store.store import inferences
 from spam_mlflow.inference_store.texts import TextPolicy
+from spam_mlflow.jobs import retrain
 
 HAM, SPAM = "Ok, see you at seven then", "Subscribe to my channel for free gift cards"
 TOKEN, SCORER = "all-of-it-0123456789abcdef", "scorer-0123456789abcdef"
@@ -93,6 +95,7 @@ def champion(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Proj
         client.create_model_version(
             "spam-classifier", str(first.source), first.run_id, model_id=first.model_id
         )
+        client.set_model_version_tag("spam-classifier", "1", "validation_status", "passed")
     promote(project, "1")
     return project
 
@@ -424,3 +427,72 @@ def test_what_cannot_be_served_is_an_error_of_one_line(champion: Project) -> Non
     require_one_line(missing, "names no registered version")
     bad = champion.run("serve", "port=0", f"store.path={champion.folder}")
     require_one_line(bad, "set store.path")
+
+
+CAMPAIGN = [
+    f"Your photo albums will be deleted {when}, {verb} the archive quota at once, dear member"
+    for when in ("tonight", "on Friday", "this week", "soon")
+    for verb in ("extend", "renew", "raise")
+]
+
+
+def test_what_people_say_becomes_a_new_version_that_is_served(champion: Project) -> None:
+    """The whole loop: predict, report, retrain, gate, promote, follow the alias, roll back."""
+    store = f"store.path={champion.folder / 'loop.db'}"
+    command = ("retrain", "data=sample", "gate=sample", "gate.churn=0.5", store, "store.text=plain")
+    with running(champion, name="loop.db") as app:
+        texts = SampleSource().load().frame["text"].sample(288, random_state=0).tolist()
+        answers = [app.score([text]) for text in [*texts, *CAMPAIGN]]
+        ids = [answer["inference_ids"][0] for answer in answers]
+        (doubted, *_) = (
+            answer["inference_ids"][0]
+            for answer in answers
+            if answer["predictions"][0]["spam_probability"] > 0.9
+        )
+        before = app.score(CAMPAIGN)["predictions"]
+        for inference_id in ids[-len(CAMPAIGN) :]:
+            for reporter in ("ann", "bob"):
+                said = {"label": "spam", "reporter": reporter}
+                assert app.ask("POST", f"/inferences/{inference_id}/feedback", json=said).ok
+        angry = {"label": "ham", "reporter": "mallory"}
+        assert app.ask("POST", f"/inferences/{doubted}/feedback", json=angry).ok
+
+        plan = json.loads(champion.run(*command, "dry_run=true").stdout)
+        assert (plan["status"], plan["champion"], plan["version"]) == ("dry run", "1", None)
+        done = champion.run(*command)
+        assert done.returncode == 0, done.stderr
+        summary = json.loads(done.stdout.splitlines()[-1])
+        assert summary["status"] == "promoted"
+        assert summary["labels"] == plan["labels"] > 0
+
+        wait_for_version(app, summary["version"])
+        after = app.score(CAMPAIGN)["predictions"]
+        assert mean_score(after) > mean_score(before)
+        assert json.loads(champion.run(*command).stdout)["status"] == "nothing new"
+        assert champion.run("rollback", "reason=test").returncode == 0
+        wait_for_version(app, "1")
+        assert app.score(CAMPAIGN)["predictions"] == before
+        listed = champion.run("inferences", "review", store).stdout
+        assert f"{doubted} | spam      | yes" in listed
+        review = ("inferences", "review", store, f"id={doubted}", "label=spam", "reviewer=boss")
+        assert champion.run(*review).returncode == 0
+        assert doubted not in champion.run("inferences", "review", store).stdout
+
+
+def wait_for_version(app: App, version: str) -> None:
+    deadline = time.monotonic() + 60
+    while app.get("/model")["version"] != version:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def mean_score(predictions: list[dict[str, Any]]) -> float:
+    return sum(row["spam_probability"] for row in predictions) / len(predictions)
+
+
+def test_only_one_process_retrains(champion: Project) -> None:
+    with champion.store_here(), retrain._lock() as is_free:
+        assert is_free
+        done = champion.run("retrain", f"store.path={champion.folder / 'loop.db'}")
+    assert done.returncode == retrain.BUSY
+    assert json.loads(done.stdout)["status"] == "busy"

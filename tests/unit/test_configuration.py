@@ -54,7 +54,7 @@ def test_the_defaults_of_every_command_are_valid(command: str) -> None:
     assert isinstance(settings(command), schema.JOBS[command])
 
 
-@pytest.mark.parametrize("command", ["main", "sweep", "promote", "bucket", "serve"])
+@pytest.mark.parametrize("command", ["main", "sweep", "promote", "bucket", "serve", "retrain"])
 def test_every_choice_of_every_group_is_valid(command: str) -> None:
     valid = {g: choices(g) for g, default in reference.groups(command).items() if default}
     for turn in range(max(map(len, valid.values()))):
@@ -73,7 +73,9 @@ def test_every_preset_is_valid(preset: str) -> None:
 
 def test_these_commands_have_all_groups() -> None:
     groups = {
-        g for c in ("main", "sweep", "promote", "bucket", "serve") for g in reference.groups(c)
+        g
+        for c in ("main", "sweep", "promote", "bucket", "serve", "retrain")
+        for g in reference.groups(c)
     }
     assert groups == {path.name for path in CONF.iterdir() if path.is_dir()} - {"base"}
 

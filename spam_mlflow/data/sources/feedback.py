@@ -1,0 +1,150 @@
+"""Labels that people gave to served predictions, beside the messages of another source."""
+
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pydantic.dataclasses import dataclass
+
+from spam_mlflow.config.schema import CONFIG, FeedbackSettings, Text
+from spam_mlflow.data import votes
+from spam_mlflow.data.messages import COLUMNS, Messages
+from spam_mlflow.errors import UserError
+from spam_mlflow.inference_store import reports
+from spam_mlflow.inference_store import store as stores
+from spam_mlflow.inference_store.store import Store
+from spam_mlflow.scorer.normalization import duplicate_key
+
+SOURCE = "feedback"
+"""The source of all messages that come from feedback."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, config=CONFIG)
+class FeedbackSource:
+    """The messages of another source, and labels from feedback that are only trained on.
+
+    Attributes:
+        base: The other source, a `spam_mlflow.data.sources.Source`. Its messages are split as they
+            are without feedback, and their labels stand.
+        store: A `spam_mlflow.inference_store.store.StoreSettings`.
+        limits: When feedback counts.
+        snapshot: File with what is used of the feedback; None for none.
+    """
+
+    base: Any
+    store: Any
+    limits: FeedbackSettings
+    snapshot: Text | None = None
+
+    def load(self) -> Messages:
+        """Read the other source, and what is used of the feedback.
+
+        Returns:
+            The messages of both; those of feedback come last and are for training only.
+
+        Raises:
+            UserError: If one of them cannot be read.
+        """
+        base: Messages = self.base.load()
+        if SOURCE in set(base.frame["source"]):
+            raise UserError(f"data.base has a source called {SOURCE!r} already; rename it")
+        rows = self._rows()
+        known = set(base.frame["text"].map(duplicate_key))
+        new = rows[~rows["text"].map(duplicate_key).isin(known)]
+        logger.info("%s labels from feedback, %s of other messages", len(rows), len(new))
+        extra = new.assign(source=SOURCE, group="")[list(COLUMNS)].astype(str)
+        return dataclasses.replace(
+            base,
+            frame=pd.concat([base.frame, extra], ignore_index=True),
+            name=f"{base.name} and feedback",
+            train_only=(SOURCE,),
+            train_only_share=self.limits.max_share,
+        )
+
+    def _rows(self) -> pd.DataFrame:
+        """Return text and label of what is used of the feedback."""
+        if self.snapshot is not None and Path(self.snapshot).exists():
+            return _read(Path(self.snapshot))
+        rows = frame(found_cases(stores.opened(self.store), self.limits), self.limits.per_case)
+        if self.snapshot is not None:
+            write(rows, Path(self.snapshot))
+        return rows
+
+
+def found_cases(store: Store, limits: FeedbackSettings) -> list[votes.Case]:
+    """Return the cases of a store, which is closed then.
+
+    Args:
+        store: The store.
+        limits: When feedback counts.
+    """
+    try:
+        read = reports.read(store)
+    finally:
+        store.close()
+    if read.unreadable:
+        logger.warning(
+            "%s reports are left out: their messages are not stored; see store.text",
+            f"{read.unreadable:,}",
+        )
+    return votes.cases(read.found, limits)
+
+
+def frame(cases: list[votes.Case], per_case: int) -> pd.DataFrame:
+    """Return text and label of what is trained on, the cases that most reporters judged first.
+
+    Args:
+        cases: The cases.
+        per_case: Messages of a case that are trained on.
+    """
+    ordered = sorted(cases, key=lambda case: -case.reporters)
+    rows = list(votes.training_rows(ordered, per_case))
+    return pd.DataFrame(rows, columns=["text", "label"], dtype=object)
+
+
+def digest(rows: pd.DataFrame) -> str:
+    """Return the SHA-256 (hex) over texts and labels, whatever their order."""
+    return hashlib.sha256("\n".join(sorted(_lines(rows))).encode()).hexdigest()
+
+
+def _lines(rows: pd.DataFrame) -> list[str]:
+    return [
+        json.dumps({"text": text, "label": label})
+        for text, label in zip(rows["text"], rows["label"], strict=True)
+    ]
+
+
+def write(rows: pd.DataFrame, file: Path) -> None:
+    """Write a snapshot, which only its owner may read.
+
+    Raises:
+        UserError: If that is not possible.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(file, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.writelines(f"{line}\n" for line in _lines(rows))
+    except OSError as error:
+        raise UserError(f"data.snapshot={file} cannot be written: {error.strerror}") from error
+
+
+def _read(file: Path) -> pd.DataFrame:
+    """Return what `write` wrote.
+
+    Raises:
+        UserError: If it is no such file.
+    """
+    try:
+        found = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        rows = [(str(row["text"]), str(row["label"])) for row in found]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"data.snapshot={file} is no snapshot of feedback: {error}") from error
+    return pd.DataFrame(rows, columns=["text", "label"], dtype=object)

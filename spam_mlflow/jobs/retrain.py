@@ -1,0 +1,178 @@
+"""Train with what people said of predictions, gate the version, and promote it or say why not."""
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import mlflow
+import pandas as pd
+from mlflow import MlflowClient
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from spam_mlflow.config.compose import compose
+from spam_mlflow.config.instantiate import validate
+from spam_mlflow.config.schema import RetrainSettings
+from spam_mlflow.data.sources import feedback
+from spam_mlflow.data.votes import Case
+from spam_mlflow.errors import UserError
+from spam_mlflow.inference_store import store as stores
+from spam_mlflow.jobs import promote, train
+from spam_mlflow.registry import versions
+from spam_mlflow.tracking import runs
+
+logger = logging.getLogger(__name__)
+
+DIGEST_TAG = "feedback.digest"
+"""Tag of a version with the digest of the feedback that it was trained on."""
+
+ALIAS = "champion"
+
+NOT_PROMOTED, BUSY = 3, 4
+"""Exit statuses."""
+
+_SOURCE = "spam_mlflow.data.sources.feedback.FeedbackSource"
+
+Status = Literal["promoted", "not promoted", "nothing new", "dry run", "busy"]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What was done, for programs.
+
+    Attributes:
+        status: How it ended.
+        labels: Messages from feedback that are trained on, before those that the data has already
+            and the limit of their share.
+        cases: How many cases there are by verdict.
+        champion: Version that was champion before.
+        version: The version that was trained; None if none was.
+        reason: Why it was not promoted; None if it was.
+    """
+
+    status: Status
+    labels: int = 0
+    cases: dict[str, int] | None = None
+    champion: str | None = None
+    version: str | None = None
+    reason: str | None = None
+
+
+def run(settings: RetrainSettings, cfg: DictConfig) -> None:
+    """Retrain, and print a summary as JSON.
+
+    Raises:
+        UserError: If the store or the data cannot be read, or there is no champion yet.
+        SystemExit: With NOT_PROMOTED or BUSY.
+    """
+    runs.connect()
+    with _lock() as is_free:
+        summary = _retrained(settings, cfg) if is_free else Summary("busy")
+    print(json.dumps(asdict(summary)))
+    if summary.status in ("not promoted", "busy"):
+        raise SystemExit(BUSY if summary.status == "busy" else NOT_PROMOTED)
+
+
+@contextlib.contextmanager
+def _lock() -> Iterator[bool]:
+    """Yield whether no other process of this user retrains the models of this tracking store.
+
+    The system frees the lock at the end of the process, however that comes.
+    """
+    store = hashlib.sha256(mlflow.get_tracking_uri().encode()).hexdigest()[:16]
+    path = Path(tempfile.gettempdir(), f"spam_mlflow-retrain-{os.getuid()}-{store}.lock")
+    file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield True
+    except BlockingIOError:
+        yield False
+    finally:
+        os.close(file)
+
+
+def _retrained(settings: RetrainSettings, cfg: DictConfig) -> Summary:
+    client = MlflowClient()
+    champion = versions.find_alias(client, ALIAS)
+    if champion is None:
+        raise UserError("there is no champion to compare with; promote a version first")
+    cases = feedback.found_cases(stores.opened(settings.store), settings.feedback)
+    rows = feedback.frame(cases, settings.feedback.per_case)
+    known = Summary("nothing new", len(rows), _counts(cases), champion)
+    digest = feedback.digest(rows)
+    if len(rows) < settings.min_labels or _is_known(client, digest):
+        return known
+    if settings.dry_run:
+        return dataclasses.replace(known, status="dry run")
+    with tempfile.TemporaryDirectory(prefix="spam_mlflow-") as scratch:
+        data = _data(cfg, rows, Path(scratch, "feedback.jsonl"))
+        version = _train(client, cfg, data)
+        if version is None:
+            reason = "the new model was not registered"
+            return dataclasses.replace(known, status="not promoted", reason=reason)
+        client.set_model_version_tag(runs.REGISTERED_MODEL, version, DIGEST_TAG, digest)
+        refused = _promote(cfg, data, version)
+    status: Status = "not promoted" if refused else "promoted"
+    return dataclasses.replace(known, status=status, version=version, reason=refused)
+
+
+def _counts(cases: Sequence[Case]) -> dict[str, int]:
+    return dict(Counter(case.verdict for case in cases))
+
+
+def _is_known(client: MlflowClient, digest: str) -> bool:
+    """Return whether a version was trained on the same feedback already, promoted or not."""
+    return any(v.tags.get(DIGEST_TAG) == digest for v in versions.all_versions(client))
+
+
+def _data(cfg: DictConfig, rows: pd.DataFrame, snapshot: Path) -> dict[str, Any]:
+    """Return the section `data` with the feedback as it is now, which is written to a file.
+
+    What is said meanwhile is for the next time: the version is gated with what it was trained on.
+    """
+    feedback.write(rows, snapshot)
+    sections = {"base": cfg.data, "store": cfg.store, "limits": cfg.feedback}
+    plain = {name: OmegaConf.to_container(section) for name, section in sections.items()}
+    return {"_target_": _SOURCE, **plain, "snapshot": str(snapshot)}
+
+
+def _composed(command: str, cfg: DictConfig, data: dict[str, Any], *given: str) -> DictConfig:
+    """Return the configuration of another command, with all keys that it shares with this one."""
+    found = compose(command, given)
+    ours: Any = OmegaConf.to_container(cfg)
+    with open_dict(found):
+        for key in set(found) & set(ours):
+            found[key] = ours[key]
+        found["data"] = data
+    return found
+
+
+def _train(client: MlflowClient, cfg: DictConfig, data: dict[str, Any]) -> str | None:
+    """Train, and return the number of the new version; None if it was not registered."""
+    before = {str(v.version) for v in versions.all_versions(client)}
+    main = _composed("main", cfg, data)
+    train.run(validate("main", main), main)
+    new = [str(v.version) for v in versions.all_versions(client) if str(v.version) not in before]
+    return new[-1] if new else None
+
+
+def _promote(cfg: DictConfig, data: dict[str, Any], version: str) -> str | None:
+    """Promote a version if it passes the gate, and return why it does not; None if it does."""
+    composed = _composed("promote", cfg, data, f"version={version}")
+    with open_dict(composed):
+        composed["dry_run"] = False
+    try:
+        promote.run(validate("promote", composed), composed)
+    except UserError as error:
+        logger.warning("%s", error)
+        return str(error)
+    return None
