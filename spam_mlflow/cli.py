@@ -110,7 +110,7 @@ COMMANDS = {
     "inferences": Command(
         "list, export, review or delete what was predicted",
         "export store=sqlite output=inferences.csv",
-        actions=("list", "export", "purge", "forget", "review"),
+        actions=("create", "list", "export", "purge", "forget", "review"),
     ),
     "retrain": Command(
         "train with what people said, gate, and promote or say why not",

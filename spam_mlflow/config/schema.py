@@ -305,7 +305,7 @@ class InferencesSettings:
 
     store: Any
     feedback: FeedbackSettings
-    action: Literal["list", "export", "purge", "forget", "review"]
+    action: Literal["create", "list", "export", "purge", "forget", "review"]
     day: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$")] | None
     version: Text | None
     label: Literal["ham", "spam"] | None

@@ -130,6 +130,11 @@ class SqliteStore:
         rows = self._select(INFERENCE_COLUMNS, "FROM inferences ORDER BY id LIMIT ?", [limit])
         return [Inference(*row) for row in rows]
 
+    def oldest_feedback(self, limit: int) -> list[Feedback]:
+        """Return the oldest feedback, whether it has expired or not, the oldest first."""
+        rows = self._select(FEEDBACK_COLUMNS, "FROM feedback ORDER BY id LIMIT ?", [limit])
+        return [Feedback(*row) for row in rows]
+
     def add_feedback(self, feedback: Feedback) -> None:
         """Store feedback durably."""
         self._insert("feedback", FEEDBACK_COLUMNS, [values(feedback, FEEDBACK_COLUMNS)])
@@ -150,16 +155,13 @@ class SqliteStore:
 
     def delete(self, inference_ids: Sequence[str]) -> None:
         """Delete inferences and what was said of them."""
-        self.discard(inference_ids)
-        self._truncate_log()
-
-    def discard(self, inference_ids: Sequence[str]) -> None:
-        """Delete as `delete` does, but leave it to SQLite when its log is overwritten."""
         for column, table in (("id", "inferences"), ("inference_id", "feedback")):
             self._delete(table, column, inference_ids)
+        self._truncate_log()
 
-    def discard_feedback(self, feedback_ids: Sequence[str]) -> None:
-        """Delete feedback by its own IDs."""
+    def remove(self, inference_ids: Sequence[str], feedback_ids: Sequence[str]) -> None:
+        """Delete items by their own IDs; SQLite overwrites its log when it comes round to that."""
+        self._delete("inferences", "id", inference_ids)
         self._delete("feedback", "id", feedback_ids)
 
     def purge(self) -> int:
@@ -171,6 +173,9 @@ class SqliteStore:
             cursor.execute("DELETE FROM feedback WHERE expires <= ?", [now])
         self._truncate_log()
         return int(deleted)
+
+    def create(self) -> None:
+        """Do nothing: the file was created when the store was opened."""
 
     def count(self) -> int:
         """Return how many inferences there are."""

@@ -85,6 +85,14 @@ class Store(Protocol):
         """Delete what has expired, and return how many inferences that were."""
         ...
 
+    def create(self) -> None:
+        """Make what the store needs, if it is missing.
+
+        Raises:
+            UserError: If that is not possible.
+        """
+        ...
+
     def stats(self) -> Mapping[str, float]:
         """Return the store's own metrics by name."""
         ...

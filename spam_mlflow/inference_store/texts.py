@@ -42,10 +42,12 @@ class TextPolicy:
     Attributes:
         form: What is stored of a text.
         key: The secret; None where there is none.
+        longest: Bytes of a text that are kept; None for all.
     """
 
     form: TextForm
     key: bytes | None = None
+    longest: int | None = None
 
     @classmethod
     def read(cls, setting: TextSetting) -> "TextPolicy":
@@ -81,9 +83,8 @@ class TextPolicy:
         if text is None:
             return SealedText("off", None, None, None)
         digest = self.digest(text) if self.form != "off" else None
-        return SealedText(
-            self.form, self._stored(_encodable(text), inference_id), digest, len(text)
-        )
+        kept = _encodable(text, self.longest)
+        return SealedText(self.form, self._stored(kept, inference_id), digest, len(text))
 
     def _stored(self, text: str, inference_id: str) -> str | None:
         if self.form == "plain":
@@ -143,6 +144,11 @@ def redacted(text: str) -> str:
     return _NUMBER.sub(lambda found: "0" * len(found[0]), text)
 
 
-def _encodable(text: str) -> str:
-    """Return a text that UTF-8 can hold: JSON can say half of a surrogate pair."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+def _encodable(text: str, longest: int | None = None) -> str:
+    """Return what UTF-8 can hold of a text, since JSON can say half of a surrogate pair.
+
+    Args:
+        text: Any string.
+        longest: Bytes after which it is cut; None for nowhere.
+    """
+    return text.encode("utf-8", "replace")[:longest].decode("utf-8", "ignore")

@@ -79,6 +79,11 @@ def _private(path: str) -> TextIO:
         raise UserError(f"output={path} cannot be written: {error.strerror}") from error
 
 
+def _create(settings: InferencesSettings, store: Store) -> None:
+    store.create()
+    print("the store is there")
+
+
 def _purge(settings: InferencesSettings, store: Store) -> None:
     print(f"{store.purge():,} expired inferences deleted")
 
@@ -136,6 +141,7 @@ def _filters(settings: InferencesSettings) -> Filters:
 
 
 _ACTIONS: Mapping[str, Callable[[InferencesSettings, Store], None]] = {
+    "create": _create,
     "list": _list,
     "export": _export,
     "purge": _purge,

@@ -19,7 +19,7 @@ _SHOWN = (
 )
 """Attributes of an inference that others see."""
 
-_COLUMNS = (*_SHOWN, "feedback")
+_COLUMNS = (*_SHOWN, "text_cut", "feedback")
 
 
 def shown(store: Store, found: Sequence[Inference]) -> Iterator[dict[str, Any]]:
@@ -35,7 +35,9 @@ def shown(store: Store, found: Sequence[Inference]) -> Iterator[dict[str, Any]]:
     for inference in found:
         row = {name: getattr(inference, name) for name in _SHOWN}
         text = store.texts.reveal(inference)
-        yield row | {"text": text, "feedback": said.get(inference.id, [])}
+        is_whole = inference.text_form == "redacted" or text is None
+        is_cut = not is_whole and len(str(text)) < (inference.text_length or 0)
+        yield row | {"text": text, "text_cut": is_cut, "feedback": said.get(inference.id, [])}
 
 
 def shown_feedback(feedback: Feedback) -> dict[str, str]:
@@ -66,7 +68,7 @@ def written(store: Store, filters: Filters, form: Format, safe: bool) -> Iterato
 
 def _line(row: Mapping[str, Any], safe: bool) -> str:
     said = json.dumps(row["feedback"], ensure_ascii=False) if row["feedback"] else ""
-    cells = [row[name] for name in _SHOWN] + [said]
+    cells = [row[name] for name in _COLUMNS[:-1]] + [said]
     return _csv_row([csv_cells.escaped(cell) for cell in cells] if safe else cells)
 
 

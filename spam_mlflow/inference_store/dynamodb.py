@@ -1,0 +1,456 @@
+"""A store in one DynamoDB table, behind a spool in a SQLite file.
+
+An inference is in the spool before it is answered, and a thread ships what is there in batches. The
+end of the process, or of DynamoDB, loses nothing: what is in the spool is shipped later. An item is
+never changed, and its key is its ID, so that shipping it once more leaves it as it is.
+"""
+
+import contextlib
+import dataclasses
+import logging
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from spam_mlflow.config.paths import working_root
+from spam_mlflow.config.schema import CONFIG, PositiveCount, Text
+from spam_mlflow.errors import UserError
+from spam_mlflow.inference_store.records import (
+    DAY_SECONDS,
+    FEEDBACK_COLUMNS,
+    INFERENCE_COLUMNS,
+    Feedback,
+    Filters,
+    Inference,
+    timestamp,
+)
+from spam_mlflow.inference_store.sqlite import SqliteStore
+from spam_mlflow.inference_store.store import RecordSettings
+from spam_mlflow.inference_store.texts import TextPolicy
+from spam_mlflow.storage.s3_errors import explained
+
+SPOOL_FILE = "inferences-spool.db"
+"""Name of the spool by default."""
+
+TEXT_BYTES = 280_000
+"""Bytes of a text that are kept: an item has at most 400 KB, and encryption adds a third."""
+
+_INDEX = "by_stream"  # of the items of a day, by their own IDs
+_INFERENCES, _FEEDBACK = "inferences", "feedback"
+_AT_ONCE = 25  # items of a batch; DynamoDB's limit
+_LOOK_SECONDS = 0.2  # between two looks at an empty spool
+_LONGEST_WAIT = 30.0  # seconds after several failures
+_CLOSE_SECONDS = 5.0  # that shipping may take at the end
+_READERS = 8  # requests at the same time for the feedback of a page
+_FLOATS = ("spam_probability", "threshold")
+_INTEGERS = ("expires", "text_length")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, config=CONFIG, kw_only=True)
+class DynamoSettings(RecordSettings):
+    """See `conf/store/dynamodb.yaml`."""
+
+    table: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{3,255}$")]
+    region: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")] | None
+    endpoint_url: Annotated[str, Field(pattern=r"^https?://[^/@\s]+/?$")] | None
+    profile: Text | None
+    spool: Text | None
+    spool_rows: PositiveCount
+    synchronous: Literal["normal", "full"]
+
+    def open(self) -> "DynamoStore":
+        """Return the store. DynamoDB need not answer now: inferences wait in the spool.
+
+        Raises:
+            UserError: If the spool cannot be used, or there are no credentials or region.
+        """
+        texts = dataclasses.replace(TextPolicy.read(self.text), longest=TEXT_BYTES)
+        path = Path(self.spool) if self.spool else working_root() / SPOOL_FILE
+        client = self._client()
+        spool = SqliteStore(path, texts, self.days, self.synchronous)
+        return DynamoStore(client, self.table, spool, self.spool_rows)
+
+    def _client(self) -> Any:
+        from boto3.session import Session
+        from botocore.config import Config
+
+        retries = {"mode": "standard", "total_max_attempts": 2}
+        with explained("store=dynamodb"):
+            return Session(profile_name=self.profile).client(
+                "dynamodb",
+                endpoint_url=self.endpoint_url,
+                region_name=self.region,
+                config=Config(connect_timeout=3, read_timeout=10, retries=retries),
+            )
+
+
+class DynamoStore:
+    """Inferences and feedback in a table and a spool; see `Store` for what its methods do.
+
+    Args:
+        client: boto3's client of DynamoDB.
+        table: Name of the table.
+        spool: Where items wait.
+        spool_rows: Inferences that may wait.
+    """
+
+    def __init__(self, client: Any, table: str, spool: SqliteStore, spool_rows: int) -> None:
+        self._client, self._table, self._spool = client, table, spool
+        self.texts, self.days = spool.texts, spool.days
+        self._limit, self._waiting = spool_rows, spool.count()
+        self._lock, self._wake, self._ended = threading.Lock(), threading.Event(), threading.Event()
+        self._shipped, self._error = 0, ""
+        self._thread = threading.Thread(target=self._ship_on, daemon=True)
+        if self._waiting or spool.count_feedback():
+            self._start()
+
+    def add(self, inferences: Sequence[Inference]) -> None:
+        """Store inferences durably, in the spool.
+
+        Raises:
+            UserError: If the spool cannot be written, or is full.
+        """
+        with self._lock:
+            if self._waiting + len(inferences) > self._limit:
+                raise UserError(
+                    f"{self._waiting:,} inferences wait for DynamoDB, and store.spool_rows="
+                    f"{self._limit} allows no more: {self._error or 'it is too slow'}"
+                )
+            self._waiting += len(inferences)
+        try:
+            self._spool.add(inferences)
+        except UserError:
+            self._count(-len(inferences))
+            raise
+        self._start()
+
+    def find(self, inference_id: str) -> Inference | None:
+        """Return an inference, None if there is none or it has expired."""
+        waiting = self._spool.find(inference_id)
+        if waiting is not None:
+            return waiting
+        with self._explained():
+            found = self._client.get_item(
+                TableName=self._table, Key=_key(inference_id, _INFERENCES), ConsistentRead=True
+            ).get("Item")
+        inference = _inference(found) if found else None
+        return inference if inference and inference.expires > time.time() else None
+
+    def page(self, filters: Filters, before: str | None, limit: int) -> list[Inference]:
+        """Return the newest inferences, the newest first."""
+        # The spool first: what is shipped meanwhile is then found twice, and not missed.
+        found = {row.id: row for row in self._spool.page(filters, before, limit)}
+        for day in [filters.day] if filters.day else self._days_back():
+            if len(found) >= limit and day < min(row.day for row in found.values()):
+                break
+            for row in self._of_day(day, before, limit, filters):
+                found.setdefault(row.id, row)
+        return sorted(found.values(), key=lambda row: row.id, reverse=True)[:limit]
+
+    def add_feedback(self, feedback: Feedback) -> None:
+        """Store feedback durably, in the spool."""
+        self._spool.add_feedback(feedback)
+        self._start()
+
+    def feedback_of(self, inference_ids: Sequence[str]) -> list[Feedback]:
+        """Return what was said of some inferences, the oldest first."""
+        found = {item.id: item for item in self._spool.feedback_of(inference_ids)}
+        with ThreadPoolExecutor(_READERS) as pool:
+            for items in pool.map(self._items_of, inference_ids):
+                said = [_feedback(item) for item in items if item["item"]["S"] != _INFERENCES]
+                found |= {one.id: one for one in said if one.expires > time.time()}
+        return sorted(found.values(), key=lambda item: item.id)
+
+    def feedback(self, after: str | None, limit: int) -> list[Feedback]:
+        """Return feedback, the oldest first."""
+        found = {item.id: item for item in self._spool.feedback(after, limit)}
+        stored: list[Feedback] = []
+        for day in reversed(list(self._days_back())):
+            stream = _stream(_FEEDBACK, day)
+            for item in self._query(stream, "own_id > :id", after or " ", forward=True):
+                said = _feedback(item)
+                if said.expires > time.time():
+                    stored.append(said)
+                if len(stored) >= limit:
+                    break
+            if len(stored) >= limit:
+                break
+        found |= {item.id: item for item in stored}
+        return sorted(found.values(), key=lambda item: item.id)[:limit]
+
+    def delete(self, inference_ids: Sequence[str]) -> None:
+        """Delete inferences and what was said of them."""
+        for inference_id in inference_ids:
+            for item in self._items_of(inference_id):
+                key = {"id": item["id"], "item": item["item"]}
+                with self._explained():
+                    self._client.delete_item(TableName=self._table, Key=key)
+        self._spool.delete(inference_ids)
+
+    def purge(self) -> int:
+        """Delete what has expired in the spool; DynamoDB does so in its table by itself."""
+        return self._spool.purge()
+
+    def create(self) -> None:
+        """Make the table with on-demand billing, its index, and the deletion of what expires.
+
+        Raises:
+            UserError: If DynamoDB refuses.
+        """
+        attributes = ("id", "item", "stream_day", "own_id")
+        with self._explained():
+            if self._table not in _tables(self._client):
+                self._client.create_table(
+                    TableName=self._table,
+                    BillingMode="PAY_PER_REQUEST",
+                    AttributeDefinitions=[
+                        {"AttributeName": name, "AttributeType": "S"} for name in attributes
+                    ],
+                    KeySchema=_key_schema("id", "item"),
+                    GlobalSecondaryIndexes=[
+                        {
+                            "IndexName": _INDEX,
+                            "KeySchema": _key_schema("stream_day", "own_id"),
+                            "Projection": {"ProjectionType": "ALL"},
+                        }
+                    ],
+                )
+            waiter = self._client.get_waiter("table_exists")
+            waiter.wait(TableName=self._table, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+        self._delete_expired()
+
+    def stats(self) -> Mapping[str, float]:
+        """Return the store's own metrics by name."""
+        oldest = self._spool.oldest(1)
+        age = time.time() - (int(oldest[0].id.replace("-", "")[:12], 16) / 1000) if oldest else 0.0
+        return {
+            "spool_rows": self._waiting,
+            "spool_rows_limit": self._limit,
+            "spool_oldest_seconds": age,
+            "shipped_total": self._shipped,
+            "shipping_failing": bool(self._error),
+        }
+
+    def close(self) -> None:
+        """Ship what is waiting, if that is quick; the rest stays in the spool."""
+        self._ended.set()
+        self._wake.set()
+        if self._thread.ident is not None:
+            self._thread.join(_CLOSE_SECONDS)
+        self._spool.close()
+
+    def _start(self) -> None:
+        """Have the thread ship what is in the spool."""
+        with self._lock:
+            if self._thread.ident is None:
+                self._thread.start()
+        self._wake.set()
+
+    def _count(self, more: int) -> None:
+        with self._lock:
+            self._waiting += more
+
+    def _ship_on(self) -> None:
+        """Ship the spool again and again, with pauses that grow while DynamoDB fails."""
+        failures = 0
+        while True:
+            try:
+                while self._ship():
+                    failures, self._error = 0, ""
+                    if self._ended.is_set() and not self._waiting:
+                        break
+            except UserError as error:
+                if not self._error:
+                    logger.warning("Inferences wait in the spool: %s", error)
+                failures, self._error = failures + 1, str(error)
+            except Exception:
+                logger.exception("The spool cannot be shipped")
+                failures, self._error = failures + 1, "see the log"
+            if self._ended.is_set():
+                return
+            wait = min(_LOOK_SECONDS * 2**failures, _LONGEST_WAIT)
+            if failures:
+                self._ended.wait(wait)
+            elif self._wake.wait(wait):
+                self._wake.clear()
+
+    def _ship(self) -> bool:
+        """Ship one batch, and return whether there was one.
+
+        Raises:
+            UserError: If DynamoDB fails; the batch stays in the spool.
+        """
+        inferences = self._spool.oldest(_AT_ONCE)
+        said = self._spool.oldest_feedback(_AT_ONCE - len(inferences))
+        if not inferences and not said:
+            return False
+        self._put([*map(_inference_item, inferences), *map(_feedback_item, said)])
+        self._spool.remove([row.id for row in inferences], [item.id for item in said])
+        self._count(-len(inferences))
+        self._shipped += len(inferences)
+        return True
+
+    def _put(self, items: Sequence[Mapping[str, Any]]) -> None:
+        """Write a batch, and again what DynamoDB had no capacity for."""
+        requests = {self._table: [{"PutRequest": {"Item": item}} for item in items]}
+        pause = 0.05
+        while requests and not (self._ended.is_set() and pause > 1):
+            with self._explained():
+                answer = self._client.batch_write_item(RequestItems=requests)
+            requests = answer.get("UnprocessedItems") or {}
+            if requests:
+                time.sleep(pause)
+                pause = min(2 * pause, 5.0)
+        if requests:
+            raise UserError(f"DynamoDB has no capacity for table {self._table}")
+
+    def _days_back(self) -> Iterator[str]:
+        """Yield the days from which there may be items, the newest first."""
+        now = time.time()
+        for days in range(-1, self.days + 1):  # clocks of other machines may be ahead
+            yield timestamp(now - days * DAY_SECONDS)[:10]
+
+    def _of_day(
+        self, day: str, before: str | None, limit: int, filters: Filters
+    ) -> Iterator[Inference]:
+        """Yield the newest inferences of a day that are wanted, the newest first."""
+        stream, count = _stream(_INFERENCES, day), 0
+        for item in self._query(stream, "own_id < :id", before or "~", forward=False):
+            row = _inference(item)
+            if row.expires > time.time() and filters.takes(row):
+                yield row
+                count += 1
+            if count >= limit:
+                return
+
+    def _query(self, stream: str, condition: str, own_id: str, forward: bool) -> Iterator[Any]:
+        """Yield the items of a stream in the order of their own IDs."""
+        asked: dict[str, Any] = {
+            "TableName": self._table,
+            "IndexName": _INDEX,
+            "KeyConditionExpression": f"stream_day = :stream AND {condition}",
+            "ExpressionAttributeValues": {":stream": {"S": stream}, ":id": {"S": own_id}},
+            "ScanIndexForward": forward,
+        }
+        yield from self._all(asked)
+
+    def _items_of(self, inference_id: str) -> list[Any]:
+        """Return an inference's item and those of what was said of it."""
+        asked = {
+            "TableName": self._table,
+            "KeyConditionExpression": "id = :id",
+            "ExpressionAttributeValues": {":id": {"S": inference_id}},
+            "ConsistentRead": True,
+        }
+        return list(self._all(asked))
+
+    def _all(self, asked: dict[str, Any]) -> Iterator[Any]:
+        while True:
+            with self._explained():
+                answer = self._client.query(**asked)
+            yield from answer["Items"]
+            if "LastEvaluatedKey" not in answer:
+                return
+            asked = {**asked, "ExclusiveStartKey": answer["LastEvaluatedKey"]}
+
+    def _delete_expired(self) -> None:
+        """Have DynamoDB delete items once they have expired; others than AWS's may not know how."""
+        try:
+            with self._explained():
+                known = self._client.describe_time_to_live(TableName=self._table)
+                if known["TimeToLiveDescription"]["TimeToLiveStatus"] in ("ENABLED", "ENABLING"):
+                    return
+                self._client.update_time_to_live(
+                    TableName=self._table,
+                    TimeToLiveSpecification={"Enabled": True, "AttributeName": "expires"},
+                )
+        except UserError as error:
+            logger.warning("Expired items are hidden, but not deleted: %s", error)
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        with explained(
+            f"DynamoDB table {self._table} (`inferences create store=dynamodb` makes it)"
+        ):
+            yield
+
+
+def _tables(client: Any) -> set[str]:
+    pages = client.get_paginator("list_tables").paginate()
+    return {name for page in pages for name in page["TableNames"]}
+
+
+def _key(inference_id: str, item: str) -> dict[str, dict[str, str]]:
+    return {"id": {"S": inference_id}, "item": {"S": item}}
+
+
+def _key_schema(hashed: str, sorted_by: str) -> list[dict[str, str]]:
+    return [
+        {"AttributeName": hashed, "KeyType": "HASH"},
+        {"AttributeName": sorted_by, "KeyType": "RANGE"},
+    ]
+
+
+def _stream(kind: str, day: str) -> str:
+    return f"{kind}#{day}"
+
+
+def _inference_item(row: Inference) -> dict[str, Any]:
+    place = {
+        **_key(row.id, _INFERENCES),
+        "stream_day": {"S": _stream(_INFERENCES, row.day)},
+        "own_id": {"S": row.id},
+    }
+    return place | _attributes(row, INFERENCE_COLUMNS[1:])
+
+
+def _feedback_item(said: Feedback) -> dict[str, Any]:
+    place = {
+        **_key(said.inference_id, f"{_FEEDBACK}#{said.id}"),
+        "stream_day": {"S": _stream(_FEEDBACK, said.day)},
+        "own_id": {"S": said.id},
+    }
+    return place | _attributes(said, FEEDBACK_COLUMNS[2:])
+
+
+def _attributes(record: Inference | Feedback, names: Sequence[str]) -> dict[str, Any]:
+    """Return the attributes that have a value; fractions as text, since DynamoDB rounds them."""
+    found = {name: getattr(record, name) for name in names}
+    return {
+        name: {"N": str(value)} if name in _INTEGERS else {"S": _text(value)}
+        for name, value in found.items()
+        if value is not None
+    }
+
+
+def _text(value: str | float) -> str:
+    return repr(value) if isinstance(value, float) else str(value)
+
+
+def _values(item: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name in names:
+        if name not in item:
+            found[name] = None
+        elif name in _INTEGERS:
+            found[name] = int(item[name]["N"])
+        else:
+            found[name] = float(item[name]["S"]) if name in _FLOATS else item[name]["S"]
+    return found
+
+
+def _inference(item: Mapping[str, Any]) -> Inference:
+    return Inference(item["id"]["S"], **_values(item, INFERENCE_COLUMNS[1:]))
+
+
+def _feedback(item: Mapping[str, Any]) -> Feedback:
+    own = item["own_id"]["S"]
+    return Feedback(own, item["id"]["S"], **_values(item, FEEDBACK_COLUMNS[2:]))

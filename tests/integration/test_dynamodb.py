@@ -1,0 +1,190 @@
+"""The store in DynamoDB, on two servers of other people."""
+
+import dataclasses
+import logging
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from moto.server import ThreadedMotoServer
+from support import dynamodb
+from support.inferences import feedback, inference
+from support.project import Project, require_one_line
+from support.servers import S3Server
+
+from spam_mlflow.errors import UserError
+from spam_mlflow.gate.scoring_server import free_port
+from spam_mlflow.inference_store.dynamodb import TEXT_BYTES, DynamoSettings, DynamoStore
+from spam_mlflow.inference_store.records import Filters, timestamp
+from spam_mlflow.inference_store.store import all_feedback, forget, inferences
+
+
+@pytest.fixture(autouse=True)
+def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "any")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "any")
+
+
+@pytest.fixture(scope="module", params=["moto", "dynalite"])
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
+    if request.param == "moto":
+        server: S3Server = request.getfixturevalue("moto")
+        yield server.url
+        return
+    with dynamodb.dynalite() as started:
+        yield started
+
+
+def opened(url: str, spool: Path, table: str, **changes: Any) -> DynamoStore:
+    values: dict[str, Any] = {
+        "text": "plain",
+        "days": 3,
+        "tokens_file": None,
+        "region": "eu-central-1",
+        "endpoint_url": url,
+        "profile": None,
+        "spool_rows": 1000,
+        "synchronous": "normal",
+    }
+    return DynamoSettings(table=table, spool=str(spool), **(values | changes)).open()
+
+
+@pytest.fixture
+def store(url: str, tmp_path: Path) -> Iterator[DynamoStore]:
+    made = opened(url, tmp_path / "spool.db", f"t-{uuid.uuid4()}")
+    made.create()
+    made.create()  # once more does no harm
+    yield made
+    made.close()
+
+
+def wait(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def shipped(store: DynamoStore) -> None:
+    """Wait until nothing is in the spool."""
+    wait(lambda: store.stats()["spool_rows"] == 0)
+
+
+def test_what_is_stored_is_found_before_and_after_it_is_shipped(store: DynamoStore) -> None:
+    now = time.time()
+    days = [timestamp(now - 86_400)] * 40 + [timestamp(now)] * 50
+    rows = [
+        inference(f"text {n}", label="spam" if n % 2 else "ham", day=at[:10], at=at)
+        for n, at in enumerate(days)
+    ]
+    rows[3] = dataclasses.replace(rows[3], spam_probability=5e-324, signals="{}")
+    newest = rows[::-1]
+    store.add(rows)
+    for _ in range(2):
+        assert list(inferences(store)) == newest
+        assert store.page(Filters(), newest[9].id, 20) == newest[10:30]
+        wanted = Filters(day=rows[0].day, label="spam")
+        assert store.page(wanted, None, 100) == [row for row in newest if wanted.takes(row)]
+        assert [store.find(row.id) for row in rows[::30]] == rows[::30]
+        shipped(store)
+    assert store.find(str(uuid.uuid4())) is None
+    assert store.stats()["shipped_total"] == 90
+
+
+def test_feedback_is_kept_beside_the_inference(store: DynamoStore) -> None:
+    rows = [inference(str(n)) for n in range(3)]
+    store.add(rows)
+    said = [feedback(rows[n % 2].id, "spam", reporter=f"user {n}") for n in range(6)]
+    for item in said:
+        store.add_feedback(item)
+    for _ in range(2):
+        assert store.feedback_of([row.id for row in rows]) == said
+        assert list(all_feedback(store)) == said
+        assert store.feedback(said[1].id, 2) == said[2:4]
+        shipped(store)
+        wait(lambda: not store._spool.count_feedback())
+
+
+def test_a_forgotten_message_is_gone_with_what_was_said_of_it(store: DynamoStore) -> None:
+    gone, kept = inference("Zebediah"), inference("another")
+    store.add([gone, kept])
+    store.add_feedback(feedback(gone.id))
+    shipped(store)
+    assert forget(store, "Zebediah") == 1
+    assert list(inferences(store)) == [kept]
+    assert not store.feedback_of([gone.id])
+
+
+def test_the_longest_texts_are_cut_to_what_an_item_holds(store: DynamoStore) -> None:
+    text = "\U0001f600" * 200_000
+    row = inference(text, store.texts)
+    store.add([row])
+    shipped(store)
+    found = store.find(row.id)
+    assert found is not None
+    assert found.text == text[: TEXT_BYTES // 4]
+    assert found.text_length == 200_000
+
+
+def test_what_has_expired_is_not_seen(store: DynamoStore) -> None:
+    row = inference(expires=int(time.time()) + 1)
+    store.add([row])
+    shipped(store)
+    wait(lambda: time.time() > row.expires)
+    assert store.find(row.id) is None
+    assert not list(inferences(store))
+
+
+def test_an_outage_costs_no_request_and_loses_nothing(tmp_path: Path) -> None:
+    """The store is opened, filled by four threads and closed while DynamoDB is away."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    port, table = free_port(), "outage"
+    url = f"http://127.0.0.1:{port}"
+    rows = [inference(str(n)) for n in range(200)]
+    store = opened(url, tmp_path / "spool.db", table)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda row: store.add([row]), rows[:100]))
+    wait(lambda: store.stats()["shipping_failing"])
+    assert store.find(rows[7].id) == rows[7]
+    store.close()
+
+    store = opened(url, tmp_path / "spool.db", table)  # as after the server was killed
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda row: store.add([row]), rows[100:]))
+    assert store.stats()["spool_rows"] == 200
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
+    server.start()
+    try:
+        dynamodb.wait_for(url)
+        store.create()
+        shipped(store)
+        assert sorted(row.id for row in inferences(store)) == [row.id for row in rows]
+        assert not store.stats()["shipping_failing"]
+        store.close()
+    finally:
+        server.stop()
+
+
+def test_a_full_spool_refuses_more_and_says_why(tmp_path: Path) -> None:
+    store = opened(f"http://127.0.0.1:{free_port()}", tmp_path / "s.db", "none", spool_rows=3)
+    store.add([inference() for _ in range(3)])
+    with pytest.raises(UserError, match=r"store\.spool_rows=3"):
+        store.add([inference()])
+    assert store.stats()["spool_rows"] == 3
+    store.close()
+
+
+def test_a_table_that_does_not_exist_is_an_error_of_one_line(
+    moto: S3Server, bare_project: Project
+) -> None:
+    place = ("store=dynamodb", f"store.endpoint_url={moto.url}", "store.region=eu-central-1")
+    spool = f"store.spool={bare_project.folder / 's.db'}"
+    found = bare_project.run("inferences", "list", *place, spool, "store.table=nowhere")
+    require_one_line(found, "`inferences create store=dynamodb` makes it")
+    created = bare_project.run("inferences", "create", *place, spool, "store.table=made")
+    assert created.returncode == 0, created.stderr
+    assert bare_project.run("inferences", *place, spool, "store.table=made").returncode == 0
