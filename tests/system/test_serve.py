@@ -375,7 +375,9 @@ def test_a_version_that_cannot_be_loaded_leaves_the_former_one(app: App, tmp_pat
     client.delete_model_version("spam-classifier", bad.version)
 
 
-def test_what_was_answered_is_stored_once_although_the_server_is_killed(champion: Project) -> None:
+@pytest.fixture(scope="module")
+def killed(champion: Project) -> tuple[Path, list[str]]:
+    """A store whose server was killed twice under load, and the IDs that were answered."""
     answered: list[str] = []
     draw = random.Random(0)
     for _ in range(2):
@@ -385,7 +387,14 @@ def test_what_was_answered_is_stored_once_although_the_server_is_killed(champion
             os.killpg(app.process.pid, signal.SIGKILL)
             for client in clients:
                 client.result()
-    store = SqliteStore(champion.folder / "killed.db", TextPolicy("plain"), 30, "normal")
+    return champion.folder / "killed.db", answered
+
+
+def test_what_was_answered_is_stored_once_although_the_server_is_killed(
+    killed: tuple[Path, list[str]],
+) -> None:
+    path, answered = killed
+    store = SqliteStore(path, TextPolicy("plain"), 30, "normal")
     stored = [row.id for row in inferences(store, Filters())]
     store.close()
     assert len(answered) > 100
@@ -403,9 +412,11 @@ def _until_killed(app: App, answered: list[str]) -> None:
             answered.extend(answer.json()["inference_ids"])
 
 
-def test_stored_inferences_are_listed_exported_and_forgotten(champion: Project) -> None:
+def test_stored_inferences_are_listed_exported_and_forgotten(
+    champion: Project, killed: tuple[Path, list[str]]
+) -> None:
     """After the server was killed, with what it left."""
-    store = f"store.path={champion.folder / 'killed.db'}"
+    store = f"store.path={killed[0]}"
     listed = champion.run("inferences", "limit=5", store)
     assert listed.stdout.count(HAM) + listed.stdout.count(SPAM) == 5
     file = champion.folder / "export.csv"
