@@ -1,19 +1,68 @@
-"""Plots of runs, as Matplotlib figures that are ready to be saved as PNG."""
+"""Plots of runs, as Matplotlib figures that are ready to be saved as PNG.
 
+Colors are those of Okabe and Ito (2008), which color-blind readers tell apart; lines also differ in
+their style. Plots have a white background of their own, whatever is around them, and can be read at
+half their width.
+"""
+
+import functools
+import itertools
 import logging
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
+
+from spam_mlflow.evaluation.cuts import Cuts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_HAM, _SPAM, _GRAY = "#2a6f97", "#d1495b", "#8d99ae"
-_RELIABILITY_BINS = 10
+_HAM, _SPAM, _GRAY = "#0072B2", "#D55E00", "#595959"
+_PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_LINES = ("-", "--", "-.", ":")
+_STYLE: dict[Any, Any] = {
+    "font.size": 13,
+    "axes.titlesize": 14,
+    "figure.titlesize": 12,
+    "legend.fontsize": 12,
+    "lines.linewidth": 2.2,
+    "lines.markersize": 7,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+}
+_RELIABILITY_BINS = 20  # of equal width, before small ones are joined
+_FEWEST_IN_BIN = 30  # messages
+_SCORE_BINS = 40
+_ALIKE = 0.005  # difference of precision that is not worth a look
+
+Arguments = ParamSpec("Arguments")
+Drawn = TypeVar("Drawn")
 
 
+def _styled(draw: Callable[Arguments, Drawn]) -> Callable[Arguments, Drawn]:
+    """Return a function whose figures have the style of this module, and leave others alone."""
+
+    @functools.wraps(draw)
+    def styled(*arguments: Arguments.args, **named: Arguments.kwargs) -> Drawn:
+        import matplotlib as mpl
+
+        # On a new machine, Matplotlib logs that it builds its font cache: it needs no attention.
+        logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
+        with mpl.rc_context(_STYLE):
+            return draw(*arguments, **named)
+
+    return styled
+
+
+def _styles() -> Iterator[dict[str, Any]]:
+    """Yield a color and a style for each line of a plot."""
+    for color, line in zip(itertools.cycle(_PALETTE), itertools.cycle(_LINES), strict=False):
+        yield {"color": color, "linestyle": line}
+
+
+@_styled
 def all_plots(
     spam: np.ndarray,
     scores: np.ndarray,
@@ -34,20 +83,21 @@ def all_plots(
         Figures by file name without its extension. Messages that are all ham or all spam have no
         curves of precision and recall, nor of ROC.
     """
-    # On a new machine, Matplotlib logs that it builds its font cache, which needs no attention.
-    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     figures = {
         "confusion_matrix": _confusion_matrix(spam, scores, threshold, title),
         "calibration": _calibration(spam, scores, title),
+        "scores": _score_histograms(spam, scores, threshold, title),
     }
     if 0 < spam.sum() < len(spam):
         figures["roc"] = _roc(spam, scores, threshold, title)
         figures["precision_recall"] = _precision_recall(spam, scores, threshold, title)
+        figures["thresholds"] = _thresholds(spam, scores, threshold, title)
     if epochs:
         figures["learning_curves"] = _learning_curves(epochs, title)
     return figures
 
 
+@_styled
 def precision_recall_overlay(spam: np.ndarray, scores: Mapping[str, np.ndarray]) -> "Figure":
     """Return a plot of the precision-recall curves of several models.
 
@@ -57,19 +107,22 @@ def precision_recall_overlay(spam: np.ndarray, scores: Mapping[str, np.ndarray])
     """
     from sklearn.metrics import average_precision_score, precision_recall_curve
 
-    figure, axes = _new("", "Precision and recall (average precision)", width=7)
-    for name, values in scores.items():
+    figure, axes = _new("", "Precision and recall (average precision)", width=7.4)
+    curves = []
+    for (name, values), style in zip(scores.items(), _styles(), strict=False):
         precision, recall, _ = precision_recall_curve(spam, values)
+        curves.append((recall, precision))
         area = average_precision_score(spam, values)
-        axes.step(recall, precision, where="post", label=f"{name} ({area:.4f})")
+        axes.step(recall, precision, where="post", label=f"{name} ({area:.4f})", **style)
+    _zoom(axes, curves)
     axes.set_xlabel("recall")
     axes.set_ylabel("precision")
-    axes.set_ylim(0.5, 1.01)
     axes.legend(loc="lower left", frameon=False)
     axes.grid(alpha=0.3)
     return figure
 
 
+@_styled
 def calibration_overlay(spam: np.ndarray, scores: Mapping[str, np.ndarray]) -> "Figure":
     """Return a plot of the calibration of several models.
 
@@ -79,12 +132,12 @@ def calibration_overlay(spam: np.ndarray, scores: Mapping[str, np.ndarray]) -> "
     """
     from spam_mlflow.evaluation.metrics import expected_calibration_error
 
-    figure, axes = _new("", "Calibration (expected error)", width=7)
+    figure, axes = _new("", "Calibration (expected error)", width=7.4)
     axes.plot([0, 1], [0, 1], "--", color=_GRAY, linewidth=1)
-    for name, values in scores.items():
+    for (name, values), style in zip(scores.items(), _styles(), strict=False):
         mean, rate, _ = _reliability(spam, values)
         error = expected_calibration_error(spam, values)
-        axes.plot(mean, rate, "o-", label=f"{name} ({error:.4f})")
+        axes.plot(mean, rate, marker="o", label=f"{name} ({error:.4f})", **style)
     axes.set_xlabel("spam probability")
     axes.set_ylabel("share of spam")
     axes.legend(loc="upper left", frameon=False)
@@ -92,15 +145,42 @@ def calibration_overlay(spam: np.ndarray, scores: Mapping[str, np.ndarray]) -> "
 
 
 def _reliability(spam: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return mean score, share of spam and number of messages of every bin that is not empty."""
-    bins = np.minimum((scores * _RELIABILITY_BINS).astype(np.int64), _RELIABILITY_BINS - 1)
-    counts = np.bincount(bins, minlength=_RELIABILITY_BINS)
-    filled = counts > 0
-    mean = np.bincount(bins, scores, minlength=_RELIABILITY_BINS)[filled] / counts[filled]
-    rate = np.bincount(bins, spam, minlength=_RELIABILITY_BINS)[filled] / counts[filled]
-    return mean, rate, counts[filled]
+    """Return mean score, share of spam and number of messages of each bin.
+
+    Neighboring bins are joined until each has 30 messages, as far as there are so many.
+    """
+    narrow = np.minimum((scores * _RELIABILITY_BINS).astype(np.int64), _RELIABILITY_BINS - 1)
+    joined, gathered, current = np.zeros(_RELIABILITY_BINS, dtype=np.int64), 0, 0
+    for number, count in enumerate(np.bincount(narrow, minlength=_RELIABILITY_BINS)):
+        joined[number] = current
+        gathered += int(count)
+        if gathered >= _FEWEST_IN_BIN:
+            current, gathered = current + 1, 0
+    joined = np.minimum(joined, max(current - 1, 0))  # what is left goes to the last full bin
+    bins = joined[narrow]
+    counts = np.bincount(bins)
+    return np.bincount(bins, scores) / counts, np.bincount(bins, spam) / counts, counts
 
 
+def _zoom(axes: "Axes", curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
+    """Show the part of precision-recall curves in which they differ; one alone, from 1.
+
+    Args:
+        axes: The plot.
+        curves: Recall, falling, and precision of each curve.
+    """
+    grid = np.linspace(0, 1, 401)
+    values = np.stack([np.interp(grid, r[::-1], p[::-1]) for r, p in curves])
+    gap = np.ptp(values, axis=0) if len(curves) > 1 else 1 - values[0]
+    differing = np.flatnonzero(gap > _ALIKE)
+    left = max(grid[differing[0]] - 0.05, 0) if len(differing) else 0.0
+    inside = (grid >= left) & (grid <= 0.98)  # at recall 1, precision is the share of spam
+    lowest = float(values[:, inside].min()) if inside.any() else 0.0
+    axes.set_xlim(min(left, 0.9), 1.005)
+    axes.set_ylim(max(lowest - 0.03, 0), 1.005)
+
+
+@_styled
 def search_history(values: Sequence[float], objective: str, title: str) -> "Figure":
     """Return a plot of each trial's value and of the best value so far.
 
@@ -120,6 +200,7 @@ def search_history(values: Sequence[float], objective: str, title: str) -> "Figu
     return figure
 
 
+@_styled
 def importances(shares: Mapping[str, float], objective: str, title: str) -> "Figure":
     """Return a plot of the importance of each parameter.
 
@@ -135,13 +216,13 @@ def importances(shares: Mapping[str, float], objective: str, title: str) -> "Fig
     return figure
 
 
-def _new(title: str, subtitle: str, width: float = 5.6) -> tuple["Figure", "Axes"]:
+def _new(title: str, subtitle: str, width: float = 6.4) -> tuple["Figure", "Axes"]:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, 4.6), dpi=120, layout="constrained")
-    figure.suptitle(title, fontsize=9, color=_GRAY)
+    figure = Figure(figsize=(width, 5.2), dpi=110, layout="constrained")
+    figure.suptitle(title, color=_GRAY)
     axes = figure.add_subplot()
-    axes.set_title(subtitle, fontsize=11, loc="left")
+    axes.set_title(subtitle, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
 
@@ -159,7 +240,7 @@ def _confusion_matrix(
         share = shares[row, column]
         color = "white" if share > 0.5 else "black"
         text = f"{count:,}\n{share:.2%}"
-        axes.text(column, row, text, ha="center", va="center", color=color, fontsize=13)
+        axes.text(column, row, text, ha="center", va="center", color=color, fontsize=18)
     axes.set_xticks([0, 1], ["ham", "spam"])
     axes.set_yticks([0, 1], ["ham", "spam"])
     axes.set_xlabel("predicted")
@@ -201,24 +282,78 @@ def _precision_recall(
         axes.legend(loc="lower left", frameon=False)
     axes.set_xlabel("recall")
     axes.set_ylabel("precision")
-    axes.set_ylim(min(0.5, precision.min()), 1.01)
+    _zoom(axes, [(recall, precision)])
     axes.grid(alpha=0.3)
     return figure
 
 
 def _calibration(spam: np.ndarray, scores: np.ndarray, title: str) -> "Figure":
+    from scipy.stats import beta
+
     from spam_mlflow.evaluation.metrics import expected_calibration_error
 
     mean, rate, counts = _reliability(spam, scores)
     error = expected_calibration_error(spam, scores)
+    hits = np.round(rate * counts)
+    with np.errstate(invalid="ignore"):  # 95 % intervals by Clopper and Pearson (1934)
+        low = np.nan_to_num(beta.ppf(0.025, hits, counts - hits + 1), nan=0.0)
+        high = np.nan_to_num(beta.ppf(0.975, hits + 1, counts - hits), nan=1.0)
     figure, axes = _new(title, f"Calibration, expected error {error:.4f}")
-    axes.plot([0, 1], [0, 1], "--", color=_GRAY, linewidth=1, label="perfect")
-    axes.plot(mean, rate, "o-", color=_HAM, label="model")
-    for x, y, count in zip(mean, rate, counts, strict=True):
-        axes.annotate(f"{count:,}", (x, y), (4, -10), textcoords="offset points", fontsize=7)
-    axes.set_xlabel("spam probability (labels: messages in the bin)")
+    axes.plot([0, 1], [0, 1], "--", color=_GRAY, linewidth=1.5, label="perfect")
+    bars = np.maximum([rate - low, high - rate], 0)
+    axes.errorbar(mean, rate, bars, fmt="o-", color=_HAM, capsize=4, label="model, 95 % interval")
+    for number, (x, y, count) in enumerate(zip(mean, rate, counts, strict=True)):
+        offset = (6, 6 if number % 2 else -14)  # those of neighbors would overlap
+        axes.annotate(f"{count:,}", (x, y), offset, textcoords="offset points", fontsize=10)
+    axes.set_xlabel("spam probability (numbers: messages in the bin)")
     axes.set_ylabel("share of spam")
     axes.legend(loc="upper left", frameon=False)
+    return figure
+
+
+def _score_histograms(
+    spam: np.ndarray, scores: np.ndarray, threshold: float, title: str
+) -> "Figure":
+    figure, axes = _new(title, "Scores by class")
+    edges = np.linspace(0, 1, _SCORE_BINS + 1)
+    for kind, color, hatch, label in ((0, _HAM, "", "ham"), (1, _SPAM, "///", "spam")):
+        axes.hist(
+            scores[spam == kind],
+            edges.tolist(),
+            histtype="stepfilled",
+            alpha=0.45,
+            color=color,
+            edgecolor=color,
+            hatch=hatch,
+            label=label,
+        )
+    axes.axvline(threshold, color="black", linestyle="--", label=f"threshold {threshold:.3f}")
+    axes.set_yscale("symlog", linthresh=1)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("spam probability")
+    axes.set_ylabel("messages (log scale)")
+    axes.legend(loc="upper center", frameon=False)
+    return figure
+
+
+def _thresholds(spam: np.ndarray, scores: np.ndarray, threshold: float, title: str) -> "Figure":
+    cuts = Cuts.of(scores, spam)
+    recall, ham_fpr = cuts.tp / cuts.spam, cuts.fp / cuts.ham
+    precision = cuts.tp / np.maximum(cuts.tp + cuts.fp, 1)
+    figure, axes = _new(title, "Precision, recall and ham FPR by threshold")
+    shown = {"precision": precision, "recall": recall, "ham FPR": ham_fpr}
+    for (name, values), style in zip(shown.items(), _styles(), strict=False):
+        axes.step(cuts.thresholds[1:], values[1:], where="mid", label=name, **style)
+    axes.axvline(threshold, color="black", linewidth=1.5)
+    at = f"chosen: {threshold:.3f}"
+    side = "right" if threshold > 0.5 else "left"
+    axes.annotate(
+        at, (threshold, 0.5), (-6 if side == "right" else 6, 0), textcoords="offset points", ha=side
+    )
+    axes.set_xlabel("threshold")
+    axes.set_ylim(-0.01, 1.02)
+    axes.legend(loc="center", bbox_to_anchor=(0.5, 0.3), frameon=False)
+    axes.grid(alpha=0.3)
     return figure
 
 
@@ -228,12 +363,15 @@ def _learning_curves(epochs: Sequence[Mapping[str, float]], title: str) -> "Figu
     for position, name in enumerate(("loss", "accuracy"), start=1):
         panel = figure.add_subplot(1, 2, position)
         numbers = range(1, len(epochs) + 1)
-        for key, color, label in ((name, _GRAY, "train"), (f"val_{name}", _HAM, "validation")):
+        for key, line, color, label in (
+            (name, "o--", _SPAM, "train"),
+            (f"val_{name}", "s-", _HAM, "validation"),
+        ):
             values = [metrics[key] for metrics in epochs]
-            panel.plot(numbers, values, "o-", color=color, label=label)
+            panel.plot(numbers, values, line, color=color, label=label)
         panel.set_xticks(list(numbers))
         panel.set_xlabel("epoch")
-        panel.set_title(name, fontsize=11, loc="left")
+        panel.set_title(name, loc="left")
         panel.spines[["top", "right"]].set_visible(False)
         panel.legend(frameon=False)
     return figure

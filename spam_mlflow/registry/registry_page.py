@@ -55,7 +55,8 @@ def described(before: str, events: "Sequence[Event]") -> str:
         return f"{header}None yet."
     text = f"{header}| when (UTC) | what | by | reason |\n|---|---|---|---|"
     for number, event in enumerate(done):
-        row = f"\n| {' | '.join(map(_cell, _row(event)))} |"
+        # MLflow draws tables without any space between columns.
+        row = f"\n| {' &nbsp; | '.join(map(_cell, _row(event)))} |"
         if len(text) + len(row) > _LIMIT:
             return f"{text}\n\n{len(done) - number} earlier ones: see the command `history`."
         text += row

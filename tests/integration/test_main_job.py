@@ -143,7 +143,15 @@ def test_rows_are_counted_by_part_source_and_label(trained: Trained) -> None:
 
 def test_artifacts(trained: Trained) -> None:
     files = {str(p.relative_to(trained.artifacts)) for p in trained.artifacts.rglob("*")}
-    plots = ("confusion_matrix", "roc", "precision_recall", "calibration", "learning_curves")
+    plots = (
+        "confusion_matrix",
+        "roc",
+        "precision_recall",
+        "calibration",
+        "learning_curves",
+        "scores",
+        "thresholds",
+    )
     assert {f"figures/{name}.png" for name in plots} <= files
     names = ("spam-model.keras", "spam-classifier-tokenizer.json", "spam-classifier-metadata.json")
     assert {f"keras/{name}" for name in names} <= files

@@ -17,9 +17,9 @@ def test_promotions_are_a_table_with_the_latest_first_below_what_a_user_wrote() 
     assert introduction.strip() == "Ask ann."
     rows = [line for line in table.splitlines() if line.startswith("| 2026")]
     assert rows == [
-        "| 2026-01-02 03:04 | promote: champion is version 2, was 1 | ann "
+        "| 2026-01-02 03:04 &nbsp; | promote: champion is version 2, was 1 &nbsp; | ann &nbsp; "
         r"| a\|b \<b\>\*x\*\</b\> \[y\](z) |",
-        "| 2026-01-02 03:04 | promote: champion is version 1 | ann | first |",
+        "| 2026-01-02 03:04 &nbsp; | promote: champion is version 1 &nbsp; | ann &nbsp; | first |",
     ]
     assert registry_page.described(text, [FIRST, SECOND]) == text
 
