@@ -2,6 +2,7 @@ import json
 import math
 import re
 import time
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -205,7 +206,7 @@ def test_words_run_together_are_told_apart_and_links_are_left_alone() -> None:
     "lengths", [{"characters": (5, 2)}, {"characters": (0, 3)}, {"skeleton": (3, 7)}], ids=str
 )
 def test_impossible_lengths_of_ngrams_are_refused(lengths: dict[str, tuple[int, int]]) -> None:
-    given = {"characters": (2, 5), "skeleton": (3, 6), **lengths}
+    given: dict[str, Any] = {"characters": (2, 5), "skeleton": (3, 6), **lengths}
     with pytest.raises(UserError, match=r"must be two lengths"):
         NgramVectorizer(0, 2, style_weight=0.3, **given)
 

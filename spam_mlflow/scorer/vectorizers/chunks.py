@@ -8,8 +8,8 @@ therefore computed once and remembered, since most chunks of a new text have bee
 import itertools
 import re
 import struct
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -100,9 +100,7 @@ class GramReader:
         if self._signals:
             of_chunks = _unpacked([chunk.signals for chunk in flat], owner, np.uint8)
             style = np.hstack([style, self._signals.features(*of_chunks, len(chunks))])
-        return Grams(
-            np.concatenate([inside[0], owners]), np.concatenate([inside[1], ids]), style
-        )
+        return Grams(np.concatenate([inside[0], owners]), np.concatenate([inside[1], ids]), style)
 
     def _encoded(self, owners: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return grams as this reader represents them, with their owners."""
@@ -119,7 +117,8 @@ class GramReader:
         remembered = self._remembered  # another thread may replace the attribute
         pieces = [self._pieces(text) for text in normal]
         distinct = list(dict.fromkeys(itertools.chain.from_iterable(pieces)))
-        chunks = dict(zip(distinct, map(remembered.get, distinct), strict=True))
+        known: Iterable[Any] = map(remembered.get, distinct)
+        chunks: dict[str, Any] = dict(zip(distinct, known, strict=True))
         new = self._read_new([piece for piece, chunk in chunks.items() if chunk is None])
         chunks.update(new)
         remembered.update((p, c) for p, c in new.items() if len(p) <= _REMEMBERED_LENGTH)
@@ -233,6 +232,6 @@ def _unpacked(
     packed: Sequence[bytes], owners: np.ndarray, dtype: type = np.int64
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the owner of each number that is packed in `packed`, and the numbers."""
-    numbers = np.frombuffer(b"".join(packed), dtype=dtype)
+    numbers: np.ndarray = np.frombuffer(b"".join(packed), dtype=dtype)
     sizes = np.fromiter(map(len, packed), dtype=np.int64, count=len(packed))
     return np.repeat(owners, sizes // numbers.itemsize), numbers
