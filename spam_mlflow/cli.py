@@ -116,6 +116,10 @@ COMMANDS = {
         "train with what people said, gate, and promote or say why not",
         "store=sqlite data_dir=data/uci dry_run=true",
     ),
+    "drift": Command(
+        "compare what a version scores with what it was trained for",
+        "store=sqlite window=1",
+    ),
 }
 
 

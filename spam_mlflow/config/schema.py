@@ -337,6 +337,27 @@ class RetrainSettings(DataSettings):
     min_labels: PositiveCount
 
 
+@dataclass(frozen=True, config=CONFIG, kw_only=True)
+class DriftSettings:
+    """See `conf/drift.yaml`.
+
+    Attributes:
+        store: A `spam_mlflow.inference_store.store.StoreSettings`.
+    """
+
+    storage: StorageSettings
+    store: Any
+    model_uri: Text
+    window: PositiveCount
+    history: PositiveCount
+    output_dir: str | None
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a window that is longer than what is read."""
+        if self.window > self.history:
+            raise ValueError(f"window={self.window} must not be more than history={self.history}")
+
+
 @dataclass(frozen=True, config=CONFIG)
 class RollbackSettings:
     """See `conf/rollback.yaml`."""
@@ -437,6 +458,7 @@ JOBS: Mapping[str, type[Any]] = {
     "serve": ServeSettings,
     "inferences": InferencesSettings,
     "retrain": RetrainSettings,
+    "drift": DriftSettings,
 }
 """The type of each command's settings."""
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
+from spam_mlflow.drift.signals import signals
 from spam_mlflow.errors import UserError
 from spam_mlflow.inference_store.records import DAY_SECONDS, Inference, new_id, timestamp
 from spam_mlflow.inference_store.store import Store
@@ -141,7 +142,15 @@ def _inferences(
             sealed.text,
             sealed.digest,
             sealed.length,
+            _signals(text, version),
         )
+
+
+def _signals(text: str | None, version: ServedVersion) -> str | None:
+    """Return what drift is found by, as JSON; None without a text or a reference."""
+    if text is None or version.drift is None:
+        return None
+    return signals(text, version.drift.words).to_json()
 
 
 def _asked(data: bytes, count: int) -> tuple[Sequence[str | None], float | None]:

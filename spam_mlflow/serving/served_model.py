@@ -16,9 +16,11 @@ from mlflow import MlflowClient
 from mlflow.pyfunc import PyFuncModel, scoring_server
 
 from spam_mlflow import error_messages
+from spam_mlflow.drift import references
+from spam_mlflow.drift.reference import Reference
+from spam_mlflow.drift.references import DRIFT_TAG
 from spam_mlflow.errors import UserError
 from spam_mlflow.registry import loading, versions
-from spam_mlflow.registry.versions import Reference
 
 Invocations = Callable[[bytes, str | None, PyFuncModel, Any], Any]
 """MLflow's function from a request's body to its answer, or what stands in its place."""
@@ -41,14 +43,16 @@ class ServedVersion:
         threshold: Its own threshold.
         invocations: Answers requests to it.
         loaded: When it was loaded, in seconds since 1970.
+        drift: What its messages are compared with; None if its training has logged nothing.
     """
 
-    reference: Reference
+    reference: versions.Reference
     run_id: str | None
     model: PyFuncModel
     threshold: float
     invocations: Invocations
     loaded: float
+    drift: Reference | None = None
 
     @property
     def name(self) -> str:
@@ -71,6 +75,7 @@ class ServedModel:
     Attributes:
         current: The version that answers requests.
         error: Why the last look at the registry failed; None if it did not.
+        drift: What `drift` found last of the version; None if it was not run.
 
     Raises:
         UserError: If there is no such model.
@@ -80,7 +85,9 @@ class ServedModel:
         self._client, self.model_uri = client, model_uri
         self._lock = threading.Lock()
         self.error: str | None = None
-        self.current = _loaded(versions.resolve(client, model_uri))
+        self.drift: str | None = None
+        self.current = _loaded(client, versions.resolve(client, model_uri))
+        self.refresh()
 
     def refresh(self) -> bool:
         """Load the version that the model URI means now, if it is another one.
@@ -95,9 +102,11 @@ class ServedModel:
             try:
                 found = versions.resolve(self._client, self.model_uri)
                 if found.uri == self.current.reference.uri:
+                    self.drift = _drift_status(self._client, found)
                     self._say(None)
                     return False
-                self.current = _loaded(found)
+                self.current = _loaded(self._client, found)
+                self.drift = _drift_status(self._client, found)
             except Exception as error:
                 self._say(error_messages.user_message(error) or repr(error))
                 return False
@@ -112,7 +121,15 @@ class ServedModel:
         self.error = error
 
 
-def _loaded(reference: Reference) -> ServedVersion:
+def _drift_status(client: MlflowClient, reference: versions.Reference) -> str | None:
+    """Return what `drift` found last of a version."""
+    if reference.version is None:
+        return None
+    found = client.get_model_version(str(reference.name), reference.version)
+    return found.tags.get(DRIFT_TAG)
+
+
+def _loaded(client: MlflowClient, reference: versions.Reference) -> ServedVersion:
     """Download and load a version.
 
     Raises:
@@ -125,12 +142,12 @@ def _loaded(reference: Reference) -> ServedVersion:
         threshold = loading.thresholds(folder).chosen
     if model.metadata is None:
         raise UserError(f"{reference.uri} has no description that MLflow can read")
-    return ServedVersion(
-        reference, model.metadata.run_id, model, threshold, invocations, time.time()
-    )
+    run_id = model.metadata.run_id
+    known = references.of_run(client, run_id)
+    return ServedVersion(reference, run_id, model, threshold, invocations, time.time(), known)
 
 
-def _name(folder: Path, reference: Reference) -> None:
+def _name(folder: Path, reference: versions.Reference) -> None:
     """Write name and version beside a model, as MLflow does, so that its answers have them."""
     if reference.version is not None:
         named = {"model_name": reference.name, "model_version": reference.version}

@@ -12,9 +12,11 @@ from spam_mlflow import progress
 from spam_mlflow.config.schema import DataSettings, TrainSettings
 from spam_mlflow.data.messages import Messages, write_rejected
 from spam_mlflow.data.splitters import Split
+from spam_mlflow.drift.reference import Reference
 from spam_mlflow.evaluation import artifacts, metrics, model_card
 from spam_mlflow.evaluation.metrics import Report
 from spam_mlflow.models import Architecture
+from spam_mlflow.scorer.labels import is_spam
 from spam_mlflow.tracking import run_metrics
 from spam_mlflow.tracking.run_folder import CARD_FILE, KERAS_FOLDER, PROFILE_FILE, REJECTED_FILE
 from spam_mlflow.training import fit, memory
@@ -152,6 +154,18 @@ class Experiment:
             )
             (folder / CARD_FILE).write_text(card, encoding="utf-8")
             fitted.classifier.save(folder / KERAS_FOLDER)
+            self._drift_reference(test).write(folder)
+
+    def _drift_reference(self, test: Report) -> Reference:
+        """Return what later messages are compared with: the test part, as the model scores it."""
+        trained = self.split.frame[self.split.frame["part"] != "test"]
+        return Reference.of(
+            list(trained["text"]),
+            float(is_spam(trained["label"]).mean()),
+            list(test.frame["text"]),
+            test.scores.tolist(),
+            list(test.frame["source"]),
+        )
 
 
 def _write_profile(profile: cProfile.Profile, file: Path) -> None:

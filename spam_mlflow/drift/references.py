@@ -1,0 +1,37 @@
+"""The reference of a version, among the artifacts of its run."""
+
+import tempfile
+from pathlib import Path
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from spam_mlflow.drift.reference import FILE, Reference
+
+DRIFT_TAG = "drift.status"
+"""Tag of a version with what was found last."""
+
+
+def of_run(client: MlflowClient, run_id: str | None) -> Reference | None:
+    """Return the reference that a run has logged, None if it has none.
+
+    Args:
+        client: Client of the tracking store.
+        run_id: ID of the run; None if it is unknown.
+
+    Raises:
+        UserError: If it is damaged.
+    """
+    if run_id is None:
+        return None
+    try:
+        if FILE not in {file.path for file in client.list_artifacts(run_id)}:
+            return None
+        with tempfile.TemporaryDirectory(prefix="spam_mlflow-") as scratch:
+            found = mlflow.artifacts.download_artifacts(
+                run_id=run_id, artifact_path=FILE, dst_path=scratch
+            )
+            return Reference.read(Path(found))
+    except (MlflowException, OSError):
+        return None
