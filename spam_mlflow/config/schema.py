@@ -221,6 +221,15 @@ class EvaluateSettings(DataSettings):
     json: bool
 
 
+@dataclass(frozen=True, config=CONFIG)
+class SparkSettings:
+    """How to reach Spark: `conf/spark`."""
+
+    master: Text
+    remote: Annotated[str, Field(pattern=r"^sc://")] | None
+    config: tuple[Annotated[str, Field(pattern=r"^[\w.-]+=")], ...]
+
+
 @dataclass(frozen=True, config=CONFIG, kw_only=True)
 class ScoreSettings:
     """See `conf/score.yaml`."""
@@ -239,8 +248,9 @@ class ScoreSettings:
     encoding: Text
     separator: Text
     quoting: Literal["auto", "quoted", "none"]
-    engine: Literal["local"]
+    engine: Literal["local", "spark"]
     workers: PositiveCount | None
+    spark: SparkSettings
     part_rows: PositiveCount
 
 
@@ -468,5 +478,6 @@ SECTIONS: Mapping[str, type[Any]] = {
     "gate": GateSettings,
     "search": SearchSettings,
     "feedback": FeedbackSettings,
+    "spark": SparkSettings,
 }
 """The type of each section that has no `_target_`."""

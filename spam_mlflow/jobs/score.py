@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from omegaconf import DictConfig
 
 from spam_mlflow import __version__, progress
-from spam_mlflow.batch_scoring import inspection, listing, local_engine, plan
+from spam_mlflow.batch_scoring import inspection, listing, local_engine, plan, spark_engine
 from spam_mlflow.batch_scoring.inspection import Columns, Inspected
 from spam_mlflow.batch_scoring.output_folder import Identity, OutputFolder
 from spam_mlflow.batch_worker.folders import Folder
@@ -160,7 +160,10 @@ def _score(settings: ScoreSettings, job: Job, records: dict[int, Record], scratc
 
         parts = plan.parts(job, settings.part_rows)
         left = (part for part in parts if part.number not in records)
-        local_engine.score(job, left, settings.workers or processors(), scratch, done)
+        if settings.engine == "spark":
+            spark_engine.score(job, left, settings.spark, scratch, done)
+        else:
+            local_engine.score(job, left, settings.workers or processors(), scratch, done)
 
 
 class _Speed:

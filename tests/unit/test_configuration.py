@@ -72,11 +72,8 @@ def test_every_preset_is_valid(preset: str) -> None:
 
 
 def test_these_commands_have_all_groups() -> None:
-    groups = {
-        g
-        for c in ("main", "sweep", "promote", "bucket", "serve", "retrain")
-        for g in reference.groups(c)
-    }
+    commands = ("main", "sweep", "promote", "bucket", "serve", "retrain", "score")
+    groups = {group for command in commands for group in reference.groups(command)}
     assert groups == {path.name for path in CONF.iterdir() if path.is_dir()} - {"base"}
 
 

@@ -8,8 +8,8 @@ therefore computed once and remembered, since most chunks of a new text have bee
 import itertools
 import re
 import struct
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -116,11 +116,10 @@ class GramReader:
             self._remembered = {}
         remembered = self._remembered  # another thread may replace the attribute
         pieces = [self._pieces(text) for text in normal]
-        distinct = list(dict.fromkeys(itertools.chain.from_iterable(pieces)))
-        known: Iterable[Any] = map(remembered.get, distinct)
-        chunks: dict[str, Any] = dict(zip(distinct, known, strict=True))
-        new = self._read_new([piece for piece, chunk in chunks.items() if chunk is None])
-        chunks.update(new)
+        distinct = dict.fromkeys(itertools.chain.from_iterable(pieces))
+        chunks = {piece: chunk for piece in distinct if (chunk := remembered.get(piece))}
+        new = self._read_new([piece for piece in distinct if piece not in chunks])
+        chunks |= new
         remembered.update((p, c) for p, c in new.items() if len(p) <= _REMEMBERED_LENGTH)
         return [list(map(chunks.__getitem__, of_text)) for of_text in pieces]
 
