@@ -1,4 +1,5 @@
 import hashlib
+import json
 import os
 import re
 import socket
@@ -7,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from support.fault_proxy import SLOW_DOWN, Answer, Reset, Stall, between
 from support.project import ROOT, Project, require_one_line
@@ -237,3 +239,48 @@ def test_an_unknown_profile_is_named(tmp_path: Path, rclone: S3Server) -> None:
     done = use_bucket(project, rclone.url, "bucket=any-bucket")
     assert done.returncode == 1
     assert "(nobodys) could not be found; check AWS_PROFILE" in done.stderr
+
+
+# Bulk scoring
+
+
+def test_messages_are_scored_from_and_to_a_store(
+    trained_project: Project, s3_server: S3Server, bucket: str
+) -> None:
+    project = Project(trained_project.folder, s3_server.credentials)
+    client = s3_server.client()
+    client.put_object(Bucket=bucket, Key="in/a.csv", Body=b"text\nhello\nWINNER\n")
+    client.put_object(Bucket=bucket, Key="in/more/b.jsonl", Body=b'{"text": "hi"}\n{"text": null}')
+    table = pd.DataFrame({"text": [f"text {n}" for n in range(50)]})
+    client.put_object(Bucket=bucket, Key="in/c.parquet", Body=table.to_parquet())
+    command = ("score", "model_uri=models:/spam-classifier/1", "storage=local", "format=jsonl")
+    address = f"storage.endpoint_url={s3_server.url}"
+    source, output = f"input=s3://{bucket}/in", f"output=s3://{bucket}/scores"
+    more = (address, "part_rows=20", "workers=1", "storage.attempts=1")
+    done = project.run(*command, source, output, *more)
+    assert done.returncode == 0, done.stderr
+    names = sorted(key for key in s3_server.keys(bucket) if re.match(r"scores/(part|rej)", key))
+    assert names == [f"scores/part-0000{n}.jsonl" for n in range(5)] + [
+        "scores/rejects/_part-00004.jsonl"
+    ]
+    content = [client.get_object(Bucket=bucket, Key=key)["Body"].read() for key in names]
+    ids = [json.loads(line)["id"] for part in content[:5] for line in part.splitlines()]
+    assert ids == [
+        "a.csv:2",
+        "a.csv:3",
+        *(f"c.parquet:{n}" for n in range(1, 51)),
+        "more/b.jsonl:1",
+    ]
+    # The same command finds that nothing is left to do, and a part that was lost is scored again.
+    client.delete_object(Bucket=bucket, Key=names[1])
+    assert project.run(*command, source, output, *more).returncode == 0
+    body = client.get_object(Bucket=bucket, Key="scores/_manifest.json")["Body"].read()
+    assert json.loads(body)["scored_by_this_call"] == 20
+    assert client.get_object(Bucket=bucket, Key=names[1])["Body"].read() == content[1]
+    unreachable = f"storage.endpoint_url={UNREACHABLE}"
+    for where in (f"input=s3://{bucket}/*.gone", f"input=s3://{bucket}-gone/in"):
+        refused = project.run(*command, where, output, *more)
+        require_one_line(refused, "names no file" if "*" in where else "bucket does not exist")
+    (project.folder / "a.csv").write_text("text\nx")
+    refused = project.run(*command, "input=a.csv", output, *more[1:], unreachable)
+    require_one_line(refused, f"output='s3://{bucket}/scores': ")
