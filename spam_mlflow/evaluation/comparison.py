@@ -4,7 +4,7 @@ import difflib
 import functools
 import itertools
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -277,14 +277,6 @@ def formatted_interval(interval: tuple[float, float, float]) -> tuple[str, str]:
     return f"{value:.4f}", f"{low:.4f} to {high:.4f}"
 
 
-def formatted_intervals(scored: Scored) -> list[str]:
-    """Return each of `METRICS` with the bounds of its 95 % interval, as text for a table."""
-    return [
-        value if bounds == "-" else f"{value} ({bounds})"
-        for value, bounds in map(formatted_interval, scored.intervals)
-    ]
-
-
 @dataclass(frozen=True)
 class Difference:
     """The difference between two runs' values of a metric, with its 95 % interval.
@@ -398,9 +390,26 @@ def by_slice(same: Sequence[Scored]) -> list[tuple[str, int, dict[str, float]]]:
     Returns:
         For each slice: its name, its number of messages, and each run's accuracy by the run's name.
     """
-    rows = []
-    for name, inside in slices.masks(same[0].table):
-        if inside.sum() >= _SMALLEST_SLICE:
-            accuracy = {s.name: float((s.predicted == s.spam)[inside].mean()) for s in same}
-            rows.append((name, int(inside.sum()), accuracy))
-    return rows
+    return slice_accuracy(same[0].table, {s.name: s.predicted for s in same})
+
+
+def slice_accuracy(
+    frame: pd.DataFrame, predictions: Mapping[str, np.ndarray]
+) -> list[tuple[str, int, dict[str, float]]]:
+    """Return models' accuracy on each slice that is large enough, as `by_slice` does.
+
+    Args:
+        frame: The messages, with columns `text`, `label` and `source`.
+        predictions: Whether each model predicts each message as spam, by its name; each has shape
+            (rows,), bool.
+    """
+    spam = is_spam(frame["label"])
+    return [
+        (
+            name,
+            int(inside.sum()),
+            {model: float((found == spam)[inside].mean()) for model, found in predictions.items()},
+        )
+        for name, inside in slices.masks(frame)
+        if inside.sum() >= _SMALLEST_SLICE
+    ]

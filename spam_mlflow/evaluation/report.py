@@ -1,32 +1,98 @@
-"""A comparison of runs as one self-contained HTML file, and its plots as PNG."""
+"""The report of a run, of a comparison or of a gate, as one self-contained HTML file."""
 
 import base64
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
+import pandas as pd
 from mlflow.entities import Run
 
-from spam_mlflow.evaluation import comparison, plots, run_data
+from spam_mlflow.evaluation import bootstrap, comparison, explorer, plots, run_data
 from spam_mlflow.evaluation.bootstrap import BOOTSTRAPS
-from spam_mlflow.evaluation.comparison import Difference, Scored
-from spam_mlflow.tracking.run_folder import PLOTS_FOLDER
+from spam_mlflow.evaluation.comparison import METRICS, Difference, Scored
+from spam_mlflow.evaluation.explorer import Explain, ModelScores
+from spam_mlflow.scorer.labels import is_spam
+from spam_mlflow.tracking.run_folder import PLOTS_FOLDER, REPORT_FILE
 
-REPORT_FILE = "report.html"
 _DISAGREEMENTS = 50  # that are shown
 # Parameters that say nothing about the model, such as the paths of a run.
 _HIDDEN = ("data_dir", "data.files.", "output_dir", "storage.", "rows.", "overrides", "register")
-
 _TWICE = ("epochs", "model", "data")  # parameters of `mlflow run` that are there in full as well
+
+Interval = tuple[float, float, float]
+Table = tuple[str, Sequence[str], Sequence[Sequence[str]]]
+"""Heading, header and rows of a table."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a report shows, from top to bottom.
+
+    Attributes:
+        title: The title.
+        verdict: What it says, in one or two sentences.
+        mood: Whether that is good or bad; "" where it is neither.
+        refusals: What was not compared, and why.
+        checks: The gate's checks: `name`, `verdict`, `value`, `bound` and `why` of each, in order.
+        families: Name of each family of checks, and how it measures.
+        runs: Rows of the table of runs.
+        holdouts: Metrics of models that were scored on the same messages, as `_part` returns them.
+        tables: What else is shown.
+    """
+
+    title: str
+    verdict: str
+    mood: Literal["good", "bad", ""] = ""
+    refusals: Sequence[str] = ()
+    checks: Sequence[Mapping[str, str]] = ()
+    families: Sequence[tuple[str, str]] = ()
+    runs: Sequence[Mapping[str, str]] = ()
+    holdouts: Sequence[Mapping[str, Any]] = ()
+    tables: Sequence[Table] = ()
+
+
+def render(page: Page, explored: Mapping[str, Any] | None, folder: Path) -> None:
+    """Write `report.html` into `folder`.
+
+    Args:
+        page: What it shows.
+        explored: Messages and scores for the threshold slider, as `explorer.data` returns them;
+            None: there is no slider.
+        folder: Folder for the file.
+    """
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+    files = resources.files("spam_mlflow.evaluation")
+    style, script, template = (
+        files.joinpath(f"report.{kind}").read_text("utf-8") for kind in ("css", "js", "html")
+    )
+    text = (
+        Environment(autoescape=True, trim_blocks=True)
+        .from_string(template)
+        .render(
+            page=page,
+            written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            bootstraps=BOOTSTRAPS,
+            style=Markup(style),
+            script=Markup(script),
+            # JSON in which no "<" is left, so that it cannot end its element.
+            explorer=Markup(explorer.as_script(dict(explored))) if explored else "",
+        )
+    )
+    (folder / REPORT_FILE).write_text(text, encoding="utf-8")
 
 
 def write(
     runs: Sequence[Run], scored: Sequence[Scored], problems: Mapping[str, str], folder: Path
 ) -> list[Difference]:
-    """Write `report.html` and its plots.
+    """Write the report of a comparison, and its plots.
 
     Args:
         runs: All runs that the user chose.
@@ -37,30 +103,168 @@ def write(
     Returns:
         The differences between the runs that the report shows.
     """
-    from jinja2 import Environment
-
-    template = resources.files("spam_mlflow.evaluation").joinpath("report.html").read_text("utf-8")
     holdouts = comparison.by_holdout(scored)
     differences = [comparison.differences(same) for same in holdouts]
     parts = [
         _part(same, found, number, folder)
         for number, (same, found) in enumerate(zip(holdouts, differences, strict=True), start=1)
     ]
-    text = (
-        Environment(autoescape=True, trim_blocks=True)
-        .from_string(template)
-        .render(
-            title=title(scored),
-            written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-            bootstraps=BOOTSTRAPS,
-            runs=[_run(run, problems.get(run.info.run_id, "")) for run in runs],
-            changed=_changed(scored),
-            refusals=refusals(holdouts),
-            holdouts=parts,
-        )
+    everything = list(itertools.chain(*differences))
+    page = Page(
+        title=title(scored),
+        verdict=_verdict(everything),
+        refusals=refusals(holdouts),
+        runs=[_run(run, problems.get(run.info.run_id, "")) for run in runs],
+        holdouts=parts,
+        tables=_changed(scored),
     )
-    (folder / REPORT_FILE).write_text(text, encoding="utf-8")
-    return list(itertools.chain(*differences))
+    largest = max(holdouts, key=len)
+    models = [
+        ModelScores(s.name, s.table["spam_probability"].to_numpy(dtype=float), threshold_of(s))
+        for s in largest
+    ]
+    render(page, explorer.data(largest[0].table, models), folder)
+    return everything
+
+
+def _verdict(differences: Sequence[Difference]) -> str:
+    if not differences:
+        return "There is no pair of runs whose metrics can be compared."
+    found = [d for d in differences if d.significant]
+    if not found:
+        return "No difference between these runs is significant."
+    return " ".join(
+        f"{d.metric} of {d.ours} is {d.verdict} than that of {d.theirs}." for d in found
+    )
+
+
+def threshold_of(scored: Scored) -> float:
+    """Return the middle between the highest score labeled ham and the lowest labeled spam."""
+    scores = scored.table["spam_probability"].to_numpy(dtype=float)
+    above, below = scores[scored.predicted], scores[~scored.predicted]
+    lowest = float(above.min()) if len(above) else 1.0
+    highest = float(below.max()) if len(below) else 0.0
+    return (lowest + highest) / 2
+
+
+def holdout(
+    frame: pd.DataFrame, models: Sequence[ModelScores], data: str, differences: Sequence[Difference]
+) -> dict[str, Any]:
+    """Return what a page shows of models that were scored on the same messages.
+
+    Args:
+        frame: The messages, with columns `text`, `label`, `source` and `group`.
+        models: The models.
+        data: The data in a few words.
+        differences: Differences between the models.
+    """
+    spam = is_spam(frame["label"])
+    predictions = [m.scores >= m.threshold for m in models]
+    counts = bootstrap.resampled(frame["group"].to_numpy(), spam, *predictions)
+    intervals = [
+        [bootstrap.interval(metric, of_model) for metric in METRICS.values()] for of_model in counts
+    ]
+    names = [m.name for m in models]
+    return {
+        "messages": f"{len(frame):,}",
+        "spam": f"{spam.sum():,}",
+        "data": data,
+        "names": names,
+        "dots": _dots(names, intervals),
+        "differences": differences,
+        "plots": [],
+        "slices": comparison.slice_accuracy(frame, dict(zip(names, predictions, strict=True))),
+        "disagreed": 0,
+        "disagreements": [],
+    }
+
+
+def paired_differences(
+    frame: pd.DataFrame, ours: ModelScores, theirs: ModelScores
+) -> list[Difference]:
+    """Return the differences in F1 and ham false-positive rate between two models.
+
+    Args:
+        frame: The messages that both were scored on, with columns `label` and `group`.
+        ours: The first model.
+        theirs: The second one, whose metrics are subtracted.
+    """
+    groups, spam = frame["group"].to_numpy(), is_spam(frame["label"])
+    first, second = (m.scores >= m.threshold for m in (ours, theirs))
+    return [
+        Difference(
+            ours.name,
+            theirs.name,
+            name,
+            *bootstrap.paired_difference(METRICS[name], groups, spam, first, second),
+        )
+        for name in ("F1", "ham FPR")
+    ]
+
+
+def write_run(
+    frame: pd.DataFrame,
+    model: ModelScores,
+    data: str,
+    tables: Sequence[Table],
+    folder: Path,
+    explain: Explain | None,
+    training: pd.DataFrame,
+) -> None:
+    """Write the report of a training.
+
+    Args:
+        frame: The test part.
+        model: Its scores.
+        data: The data in a few words.
+        tables: Figures of data and split.
+        folder: The run's folder.
+        explain: As for `explorer.data`.
+        training: The messages that the model was trained on.
+    """
+    part = holdout(frame, [model], data, [])
+    f1, ham_fpr = (
+        next(rows[0]["text"] for name, _, _, rows in part["dots"] if name == metric)
+        for metric in ("F1", "ham FPR")
+    )
+    verdict = (
+        f"F1 {f1}, ham FPR {ham_fpr} on the test part. The gate has not judged this model yet; the "
+        "command promote runs it."
+    )
+    page = Page(title=model.name, verdict=verdict, holdouts=[part], tables=tables)
+    render(page, explorer.data(frame, [model], explain, training), folder)
+
+
+def _dots(
+    names: Sequence[str], intervals: Sequence[Sequence[Interval]]
+) -> list[tuple[str, float, float, list[dict[str, Any]]]]:
+    """Return for each metric its name, the ends of its axis, and the rows of the dot plot."""
+    plotted = []
+    for number, metric in enumerate(METRICS):
+        found = [of_model[number] for of_model in intervals]
+        finite = [value for values in found for value in values if np.isfinite(value)]
+        low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
+        pad = 0.1 * (high - low) or 0.01
+        low, high = max(low - pad, -1.0 if low < 0 else 0.0), min(high + pad, 1.0)
+        rows = [_dot(name, values, low, high) for name, values in zip(names, found, strict=True)]
+        plotted.append((metric, low, high, rows))
+    return plotted
+
+
+def _dot(name: str, interval: Interval, low: float, high: float) -> dict[str, Any]:
+    value, bounds = comparison.formatted_interval(interval)
+    text = value if bounds == "-" else f"{value} ({bounds})"
+    width = (high - low) or 1.0
+    at, left, right = (
+        100 * (float(np.nan_to_num(edge, nan=low)) - low) / width for edge in interval
+    )
+    return {
+        "name": name,
+        "text": text,
+        "at": round(at, 2),
+        "left": round(left, 2),
+        "width": round(max(right - left, 0), 2),
+    }
 
 
 def title(scored: Sequence[Scored]) -> str:
@@ -96,16 +300,25 @@ def _run(run: Run, problem: str) -> dict[str, str]:
     }
 
 
-def _changed(scored: Sequence[Scored]) -> dict[str, Any] | None:
-    """Return the table of the parameters that differ between the runs, None if there are none."""
-    keys = sorted({key for entry in scored for key in entry.run.data.params})
+def _changed(scored: Sequence[Scored]) -> list[Table]:
+    return changed_parameters([(entry.name, entry.run.data.params) for entry in scored])
+
+
+def changed_parameters(runs: Sequence[tuple[str, Mapping[str, str]]]) -> list[Table]:
+    """Return the table of the parameters that differ between runs, if there are any.
+
+    Args:
+        runs: Name and parameters of each run.
+    """
+    keys = sorted({key for _, parameters in runs for key in parameters})
     rows = [
-        (key, [entry.run.data.params.get(key, "-") for entry in scored])
+        (key, *(parameters.get(key, "-") for _, parameters in runs))
         for key in keys
         if not key.startswith(_HIDDEN) and "_target_" not in key and key not in _TWICE
     ]
-    differing = [(key, values) for key, values in rows if len(set(values)) > 1]
-    return {"names": [s.name for s in scored], "rows": differing} if differing else None
+    differing = [row for row in rows if len(set(row[1:])) > 1]
+    header = ("parameter", *(name for name, _ in runs))
+    return [("Parameters that differ", header, differing)] if differing else []
 
 
 def _part(
@@ -121,8 +334,7 @@ def _part(
         "spam": f"{first.spam.sum():,}",
         "data": first.data,
         "names": names,
-        "metrics": list(comparison.METRICS),
-        "intervals": [(entry.name, comparison.formatted_intervals(entry)) for entry in same],
+        "dots": _dots(names, [entry.intervals for entry in same]),
         "differences": differences,
         "plots": _plots(same, number, folder),
         "slices": comparison.by_slice(same),

@@ -117,6 +117,11 @@ def passed_checks(checks: Sequence[Check]) -> int:
     return sum(check.verdict == "passed" for check in checks)
 
 
+def ordered(checks: Sequence[Check]) -> list[Check]:
+    """Return the checks that failed first, then those that passed, then the others."""
+    return sorted(checks, key=lambda check: _VERDICTS.index(check.verdict))
+
+
 def summary(checks: Sequence[Check]) -> str:
     """Return how many checks failed, passed and did not apply, in words."""
     return ", ".join(
@@ -152,8 +157,7 @@ def as_text(checks: Sequence[Check], stream: TextIO) -> str:
 
 def as_markdown(checks: Sequence[Check]) -> str:
     """Return the results as a Markdown table, those that failed first, with their count."""
-    ordered = sorted(checks, key=lambda check: _VERDICTS.index(check.verdict))
-    rows = [(c.name, c.value, c.bound, c.verdict, c.why) for c in ordered]
+    rows = [(c.name, c.value, c.bound, c.verdict, c.why) for c in ordered(checks)]
     table = tables.markdown(("check", "value", "bound", "verdict", "why"), rows)
     return f"{table}\n\n{summary(checks)}\n"
 

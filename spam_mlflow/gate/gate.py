@@ -1,6 +1,7 @@
 """Running the gate's checks, each of which has a named result."""
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import mlflow
@@ -26,6 +27,9 @@ from spam_mlflow.registry import loading, model_logging
 from spam_mlflow.registry.versions import Version
 from spam_mlflow.scorer.pyfunc_model import TEXT
 
+OnScores = Callable[[Scored, Scored | None], None]
+"""Called with the scores of the candidate and, if there is one, of the champion."""
+
 
 def run(
     candidate: Version,
@@ -33,6 +37,7 @@ def run(
     holdout: Holdout,
     settings: GateSettings,
     run_untrusted: bool = False,
+    on_scores: OnScores = lambda candidate, champion: None,
 ) -> list[Check]:
     """Run every check of a version.
 
@@ -47,6 +52,7 @@ def run(
         holdout: The messages to score, which neither version was trained on.
         settings: Bounds of the checks.
         run_untrusted: Score the candidate even if its files are not those that were logged.
+        on_scores: Called with the scores of candidate and champion, if they are scored at all.
 
     Returns:
         The result of each check.
@@ -74,8 +80,10 @@ def run(
         stage.detail = "scores of the champion"
         known = KnownGroups.of(holdout)
         champion_scores = _champion_scores(champion, holdout, known, folder) if champion else None
-        scores = _score_checks(model, champion_scores, holdout, known, settings, folder, stage)
-        return [*checks, *scores]
+        later = _score_checks(
+            model, champion_scores, holdout, known, settings, folder, stage, on_scores
+        )
+        return [*checks, *later]
 
 
 def _score_checks(
@@ -86,6 +94,7 @@ def _score_checks(
     settings: GateSettings,
     folder: Path,
     stage: Step,
+    on_scores: OnScores,
 ) -> list[Check]:
     """Return the results of all checks that need the version's scores."""
     stage.detail = "start of the scoring servers"
@@ -96,6 +105,7 @@ def _score_checks(
     ):
         stage.detail = "scores of the version"
         scored = _scored(model, server, holdout, known)
+        on_scores(scored, champion)
         stage.detail = "scores in a fresh process"
         fresh = child_process.spam_probability(model, holdout.texts, folder / "fresh")
         families = {

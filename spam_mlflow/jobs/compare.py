@@ -21,7 +21,7 @@ from spam_mlflow.evaluation import comparison, report, run_data, tables
 from spam_mlflow.evaluation.comparison import Difference, Scored
 from spam_mlflow.storage import s3
 from spam_mlflow.tracking import links, run_logging, run_metrics, run_names, runs
-from spam_mlflow.tracking.run_folder import run_folder
+from spam_mlflow.tracking.run_folder import REPORT_FILE, run_folder
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def run(settings: CompareSettings, cfg: DictConfig) -> None:
         if settings.log:
             _log(scored, experiment, folder)
         if settings.output_dir is not None:
-            logger.info("Report: %s", folder / report.REPORT_FILE)
+            logger.info("Report: %s", folder / REPORT_FILE)
 
 
 def _print_table(found: Sequence[Run], settings: CompareSettings) -> None:
@@ -181,5 +181,5 @@ def _log(scored: Sequence[Scored], experiment: str, folder: Path) -> None:
         logger.info(
             "Run %s: the report is its artifact %s",
             active.info.run_id,
-            report.REPORT_FILE,
+            REPORT_FILE,
         )

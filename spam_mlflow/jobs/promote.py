@@ -3,18 +3,21 @@
 import json
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from mlflow import MlflowClient
 from omegaconf import DictConfig
 
+from spam_mlflow import progress
 from spam_mlflow.config.schema import PromoteSettings
 from spam_mlflow.errors import UserError
 from spam_mlflow.evaluation import tables
-from spam_mlflow.gate import gate
+from spam_mlflow.gate import gate, gate_report
 from spam_mlflow.gate.check import (
     Check,
     Holdout,
+    Scored,
     as_dicts,
     as_markdown,
     as_text,
@@ -25,7 +28,7 @@ from spam_mlflow.registry import aliases, versions
 from spam_mlflow.registry.versions import VALIDATION_TAG, Version
 from spam_mlflow.storage import s3
 from spam_mlflow.tracking import runs
-from spam_mlflow.tracking.run_folder import run_folder
+from spam_mlflow.tracking.run_folder import REPORT_FILE, run_folder
 from spam_mlflow.training.experiment import load_messages
 
 logger = logging.getLogger(__name__)
@@ -46,8 +49,14 @@ def run(settings: PromoteSettings, cfg: DictConfig) -> None:
     with run_folder(settings.output_dir) as folder:
         messages = load_messages(settings, folder)
         holdout = Holdout(messages, settings.split.split(messages))
+        scores: list[tuple[Scored, Scored | None]] = []
         checks = gate.run(
-            candidate, champion, holdout, settings.gate, run_untrusted=settings.override is not None
+            candidate,
+            champion,
+            holdout,
+            settings.gate,
+            run_untrusted=settings.override is not None,
+            on_scores=lambda ours, theirs: scores.append((ours, theirs)),
         )
         failed = failed_checks(checks)
         results = as_dicts(checks, holdout) | {
@@ -61,6 +70,10 @@ def run(settings: PromoteSettings, cfg: DictConfig) -> None:
         else:
             logger.info("%s", as_text(checks, sys.stderr))
         _write(results, checks, folder)
+        with progress.step("Writing the report"):
+            parameters = _parameters(client, [candidate, champion])
+            found = scores[0] if scores else None
+            gate_report.write(candidate, champion, checks, holdout, found, parameters, folder)
         if not settings.dry_run:
             _record(client, candidate, folder, _status(failed, settings))
     if failed and not settings.override:
@@ -121,9 +134,20 @@ def _write(results: dict[str, object], checks: list[Check], folder: Path) -> Non
 def _record(client: MlflowClient, candidate: Version, folder: Path, status: str) -> None:
     """Log the results to the run that trained the candidate, and tag the version with them."""
     if candidate.run_id:
-        for file in ("checks.json", "checks.md"):
+        for file in ("checks.json", "checks.md", REPORT_FILE):
             client.log_artifact(candidate.run_id, str(folder / file), "gate")
     client.set_model_version_tag(runs.REGISTERED_MODEL, candidate.number, VALIDATION_TAG, status)
+
+
+def _parameters(
+    client: MlflowClient, compared: Sequence[Version | None]
+) -> dict[str, dict[str, str]]:
+    """Return the parameters of each version's run, of those that have one."""
+    return {
+        gate_report.name(version): dict(client.get_run(version.run_id).data.params)
+        for version in compared
+        if version is not None and version.run_id
+    }
 
 
 def _rejection(candidate: Version, checks: list[Check]) -> str:

@@ -19,6 +19,7 @@ PLOTS_FOLDER = "figures"
 PREDICTIONS_FILE = "predictions.csv"
 PROFILE_FILE = "profile.txt"
 REJECTED_FILE = "rejected.csv"
+REPORT_FILE = "report.html"
 SPLIT_FILE = "split.csv"
 LARGE_SPLIT_FILE = "split.csv.gz"  # instead, where it is large
 

@@ -4,6 +4,7 @@ import cProfile
 import io
 import logging
 import pstats
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,11 @@ from spam_mlflow.config.schema import DataSettings, TrainSettings
 from spam_mlflow.data.messages import Messages, write_rejected
 from spam_mlflow.data.splitters import Split
 from spam_mlflow.drift.reference import Reference
-from spam_mlflow.evaluation import artifacts, metrics, model_card
+from spam_mlflow.evaluation import artifacts, metrics, model_card, report
+from spam_mlflow.evaluation.explorer import ModelScores
 from spam_mlflow.evaluation.metrics import Report
 from spam_mlflow.models import Architecture
+from spam_mlflow.scorer import scorers
 from spam_mlflow.scorer.labels import is_spam
 from spam_mlflow.tracking import run_metrics
 from spam_mlflow.tracking.run_folder import CARD_FILE, KERAS_FOLDER, PROFILE_FILE, REJECTED_FILE
@@ -155,6 +158,28 @@ class Experiment:
             (folder / CARD_FILE).write_text(card, encoding="utf-8")
             fitted.classifier.save(folder / KERAS_FOLDER)
             self._drift_reference(test).write(folder)
+        with progress.step("Writing the report"):
+            self._write_report(fitted, test, title, folder)
+
+    def _write_report(self, fitted: Fit, test: Report, title: str, folder: Path) -> None:
+        explain = None
+        if fitted.linear_weights is not None:
+            with tempfile.TemporaryDirectory() as scratch:
+                scorers.export(fitted.classifier, fitted.linear_weights, Path(scratch))
+                explain = scorers.load(Path(scratch)).explanations
+        parts = self.split.frame["part"]
+        columns = ["part", "source", "label"]
+        rows = self.split.frame.groupby(columns).size().reset_index(name="messages")
+        counts = [tuple(map(str, row)) for row in rows.itertuples(index=False)]
+        report.write_run(
+            test.frame,
+            ModelScores(title, test.scores, test.threshold),
+            f"{self.messages.name}, split {self.split.name}",
+            [("Data", (*columns, "messages"), counts)],
+            folder,
+            explain,
+            self.split.frame[parts != "test"],
+        )
 
     def _drift_reference(self, test: Report) -> Reference:
         """Return what later messages are compared with: the test part, as the model scores it."""

@@ -155,7 +155,8 @@ def test_artifacts(trained: Trained) -> None:
     assert {f"figures/{name}.png" for name in plots} <= files
     names = ("spam-model.keras", "spam-classifier-tokenizer.json", "spam-classifier-metadata.json")
     assert {f"keras/{name}" for name in names} <= files
-    assert {"config.yaml", "split.csv", "errors.json", "metrics.csv", "model_card.md"} <= files
+    assert {"config.yaml", "split.csv", "errors.json", "metrics.csv", "report.html"} <= files
+    assert "model_card.md" in files
     assert not [name for name in files if name.endswith((".pkl", ".pickle", ".joblib"))]
 
 

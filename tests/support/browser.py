@@ -121,3 +121,15 @@ def page(url: str, folder: Path, headers: Mapping[str, str]) -> Iterator[Page]:
             process.wait()
             os.close(command_write)
             os.close(answer_read)
+
+
+def run_in_page(file: Path, script: str, folder: Path) -> Any:
+    """Open a page, run a script in it, and return what the script returns.
+
+    Args:
+        file: HTML file.
+        script: Body of an asynchronous function.
+        folder: Folder for the browser's profile.
+    """
+    with page(file.resolve().as_uri(), folder / "profile", {}) as opened:
+        return opened.value(f"(async () => {{ {script} }})()")

@@ -99,6 +99,12 @@ def test_every_check_has_a_named_result_with_the_run_and_in_the_tag(own: Project
     assert tags(own, "1")["validation_status"] == "passed"
 
 
+def gate_report(project: Project, version: str) -> str:
+    """Return the report that the gate has logged to the run of a version."""
+    run_id = run_of(project, version)
+    return Path(project.client.download_artifacts(run_id, "gate/report.html")).read_text()
+
+
 def test_a_better_or_equal_version_takes_over_and_can_be_taken_back(at_one: Project) -> None:
     version = another_version(at_one)
     done = at_one.run("promote", f"version={version}", *GATE)
@@ -106,6 +112,10 @@ def test_a_better_or_equal_version_takes_over_and_can_be_taken_back(at_one: Proj
     assert "champion: f1 not worse" in done.stderr
     assert max(map(len, done.stderr.splitlines())) <= 80
     assert champion(at_one) == version
+    report = gate_report(at_one, version)
+    assert "Every check that applies has passed." in report
+    assert '<a href="#how-champion">champion: f1 not worse</a>' in report
+    assert "version 1" in report
     done = at_one.run("rollback", "reason='too many complaints'")
     assert done.returncode == 0, done.stderr
     assert champion(at_one) == "1"

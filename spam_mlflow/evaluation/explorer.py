@@ -1,0 +1,133 @@
+"""The data of a report's threshold slider and message browser."""
+
+import html
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from spam_mlflow.evaluation import slices
+from spam_mlflow.scorer.labels import is_spam
+
+Explain = Callable[[Sequence[str]], list[list[dict[str, Any]]]]
+"""From texts to their features, as `Scorer.explanations` returns them."""
+
+_SHOWN_TEXTS = 20_000  # messages whose text is in the page
+_DETAILED = 400  # messages whose features and neighbors are in the page
+_FEATURES = 6  # of a message
+_NEIGHBORS = 3
+_SEARCHED = 20_000  # training messages among which neighbors are looked for
+_NO_FEATURE = ("all other features", "intercept")
+
+
+@dataclass(frozen=True)
+class ModelScores:
+    """A model's scores of the messages.
+
+    Attributes:
+        name: Name of the model or run.
+        scores: Spam probabilities, shape (rows,).
+        threshold: Spam probability from which a message is labeled spam.
+    """
+
+    name: str
+    scores: np.ndarray
+    threshold: float
+
+
+def data(
+    frame: pd.DataFrame,
+    models: Sequence[ModelScores],
+    explain: Explain | None = None,
+    training: pd.DataFrame | None = None,
+) -> dict[str, Any]:
+    """Return what the page's script reads.
+
+    Args:
+        frame: The messages, with columns `text`, `label` and `source`.
+        models: The models that scored them, at least one. Messages whose text, features and
+            neighbors are shown are those that the first one gets most wrong, or nearly does.
+        explain: Returns the features that moved the first model's scores; None if there are none.
+        training: Messages that the first model was trained on, among which similar ones are looked
+            for, with columns `text` and `label`; None if they are not at hand.
+    """
+    first = models[0]
+    spam = is_spam(frame["label"])
+    order = _order(first, spam)
+    texts = list(frame["text"])
+    detailed = [int(row) for row in order[:_DETAILED]]
+    chosen = [texts[row] for row in detailed]
+    features = explain(chosen) if explain else [[] for _ in detailed]
+    near = _neighbors(chosen, training) if training is not None else [[] for _ in detailed]
+    sources, source = np.unique(frame["source"].astype(str), return_inverse=True)
+    masks = [(name, mask) for name, mask in slices.masks(frame) if mask.any()]
+    shown = set(order[:_SHOWN_TEXTS].tolist())
+    return {
+        "models": [
+            {"name": m.name, "threshold": float(m.threshold), "scores": m.scores.tolist()}
+            for m in models
+        ],
+        "spam": spam.astype(int).tolist(),
+        "texts": [html.unescape(t) if row in shown else None for row, t in enumerate(texts)],
+        "sources": sources.tolist(),
+        "source": source.tolist(),
+        "slices": [name for name, _ in masks],
+        "rows": [np.flatnonzero(mask).tolist() for _, mask in masks],
+        "features": {row: _top(parts) for row, parts in zip(detailed, features, strict=True)},
+        "near": dict(zip(detailed, near, strict=True)),
+    }
+
+
+def as_script(values: dict[str, Any]) -> str:
+    """Return data as JSON that may stand between the tags of a script element."""
+    text = json.dumps(values, ensure_ascii=False, separators=(",", ":"))
+    # A text may hold "</script>" or "<!--"; both end or change the element.
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _order(model: ModelScores, spam: np.ndarray) -> np.ndarray:
+    """Return the rows: errors first, the most confident of them first, then the closest calls."""
+    distance = np.abs(model.scores - model.threshold)
+    wrong = (model.scores >= model.threshold) != spam
+    return np.lexsort((np.where(wrong, -distance, distance), ~wrong))
+
+
+def _top(parts: Sequence[dict[str, Any]]) -> list[tuple[str, float]]:
+    """Return the names and contributions of the features that moved a score most."""
+    named = [part for part in parts if part["feature"] not in _NO_FEATURE]
+    return [(part["feature"], round(part["contribution"], 3)) for part in named[:_FEATURES]]
+
+
+def _neighbors(texts: Sequence[str], training: pd.DataFrame) -> list[list[tuple[str, str, float]]]:
+    """Return text, label and similarity of the training messages that are most like each text.
+
+    Messages are alike if they share words that are rare: the cosine of TF-IDF vectors.
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    known = training.head(_SEARCHED)
+    if not texts or known.empty:
+        return [[] for _ in texts]
+    vectorizer = TfidfVectorizer(analyzer=_words, sublinear_tf=True, dtype=np.float32)
+    try:
+        matrix = vectorizer.fit_transform(known["text"])
+    except ValueError:  # no message has any word
+        return [[] for _ in texts]
+    likeness = (vectorizer.transform(texts) @ matrix.T).toarray()
+    best = np.argsort(-likeness, axis=1, kind="stable")[:, :_NEIGHBORS]
+    names, labels = list(known["text"]), list(known["label"])
+    return [
+        [
+            (html.unescape(names[at]), labels[at], round(float(likeness[row, at]), 2))
+            for at in nearest
+            if likeness[row, at] > 0
+        ]
+        for row, nearest in enumerate(best)
+    ]
+
+
+def _words(text: str) -> list[str]:
+    return text.lower().split()

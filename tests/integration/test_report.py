@@ -1,0 +1,149 @@
+"""The report page, in a real browser."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import confusion_matrix, f1_score
+from support.browser import run_in_page
+from support.project import Trained
+
+from spam_mlflow.evaluation import report
+from spam_mlflow.evaluation.explorer import ModelScores
+from spam_mlflow.tracking.run_folder import REPORT_FILE
+
+ATTACK = "</script><script>document.title = 'taken'</script><img src=x onerror=alert(1)> &pound;5"
+THRESHOLDS = (0.0, 0.1234, 0.5, 0.9, 1.0)
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pd.DataFrame, np.ndarray]:
+    """The report of 10,000 messages, the first of which is an attack."""
+    rng = np.random.default_rng(0)
+    spam = rng.random(10_000) < 0.3
+    scores = np.clip(rng.normal(np.where(spam, 0.8, 0.2), 0.25), 0.01, 0.99)
+    scores[0], spam[0] = 0.999, False
+    frame = pd.DataFrame({"label": np.where(spam, "spam", "ham"), "source": "a", "group": 0})
+    frame["group"] = np.arange(len(frame)) // 2
+    frame["text"] = [ATTACK, *(f"message number {n} of many words" for n in range(1, 10_000))]
+    folder = tmp_path_factory.mktemp("report")
+    training = pd.DataFrame({"text": ["message <b>seen</b> before"], "label": ["ham"]})
+
+    def explain(texts: Sequence[str]) -> list[list[dict[str, Any]]]:
+        part = {"feature": "word:message", "contribution": 1.5}
+        return [[part] for _ in texts]
+
+    model = ModelScores("m", scores, 0.5)
+    report.write_run(frame, model, "a", [], folder, explain, training)
+    return folder / REPORT_FILE, frame, scores
+
+
+def test_the_slider_counts_as_scikit_learn_does(
+    many: tuple[Path, pd.DataFrame, np.ndarray], tmp_path: Path
+) -> None:
+    page, frame, scores = many
+    script = """
+    const at = (id) => document.getElementById(id), found = [];
+    for (const t of THRESHOLDS) {
+      at("slider").value = t;
+      at("slider").dispatchEvent(new Event("input"));
+      found.push(["tn", "fp", "fn", "tp", "f1"].map((id) => at(id).textContent.replace(/,/g, "")));
+    }
+    at("cheapest").click();
+    const best = [+at("exact").value, +at("cost").textContent.replace(/,/g, "")];
+    return {found, best};
+    """.replace("THRESHOLDS", str(list(THRESHOLDS)))
+    told = run_in_page(page, script, tmp_path)
+    spam = (frame["label"] == "spam").to_numpy()
+    for threshold, row in zip(THRESHOLDS, told["found"], strict=True):
+        predicted = scores >= threshold
+        assert [int(n) for n in row[:4]] == confusion_matrix(spam, predicted).ravel().tolist()
+        assert float(row[4]) == pytest.approx(f1_score(spam, predicted), abs=1e-4)
+    costs = [10 * (~spam & (scores >= t)).sum() + (spam & (scores < t)).sum() for t in scores]
+    assert told["best"][1] == min(costs)
+
+
+def test_messages_can_be_looked_through_and_stay_text(
+    many: tuple[Path, pd.DataFrame, np.ndarray], tmp_path: Path
+) -> None:
+    page, frame, scores = many
+    script = """
+    const at = (id) => document.getElementById(id);
+    const wait = () => new Promise((done) => setTimeout(done, 300));
+    const first = at("messages").children[0];
+    const told = {title: document.title, text: first.querySelector(".message").textContent,
+      elements: at("messages").querySelectorAll("img, script").length,
+      marked: at("messages").children[1].querySelector("mark").textContent,
+      near: first.querySelectorAll("details li").length + at("messages").children[1]
+        .querySelector("details li").textContent,
+      errors: at("found").textContent, items: at("messages").children.length};
+    at("more").click();
+    told.more = at("messages").children.length;
+    told.focused = document.activeElement === at("messages").children[25];
+    at("kind").value = "all";
+    at("words").value = "NUMBER 77 ";
+    at("words").dispatchEvent(new Event("input"));
+    await wait();
+    told.searched = [...at("messages").querySelectorAll(".message")].map((p) => p.textContent);
+    return told;
+    """
+    told = run_in_page(page, script, tmp_path)
+    assert told["title"] == "m"
+    assert told["text"] == ATTACK.replace("&pound;", "£")
+    assert told["elements"] == 0
+    assert told["marked"] == "message"
+    assert told["near"].endswith("message <b>seen</b> before")
+    wrong = int(((scores >= 0.5) != (frame["label"] == "spam")).sum())
+    assert told["errors"] == f"{wrong:,} of 10,000 messages, the first 25 shown"
+    assert (told["items"], told["more"], told["focused"]) == (25, 50, True)
+    assert told["searched"] == ["message number 77 of many words"]
+
+
+@pytest.mark.parametrize("width", [360, 1600])
+def test_the_page_of_a_training_fits_its_window(
+    trained: Trained, tmp_path: Path, width: int
+) -> None:
+    page = tmp_path / "frame.html"
+    script = """
+    const frame = document.createElement("iframe");
+    frame.style.width = "%dpx";
+    frame.style.height = "900px";
+    frame.srcdoc = decodeURIComponent(document.getElementById("source").textContent);
+    await new Promise((done) => { frame.onload = done; document.body.append(frame); });
+    const inner = frame.contentDocument.documentElement;
+    return {wide: inner.scrollWidth, window: inner.clientWidth,
+      features: frame.contentDocument.querySelectorAll(".features").length};
+    """
+    from urllib.parse import quote
+
+    source = quote((trained.artifacts / REPORT_FILE).read_text())
+    holder = f'<script type="text/plain" id="source">{source}</script>'
+    page.write_text(f"<!doctype html><html><body>{holder}</body></html>")
+    told = run_in_page(page, script % width, tmp_path)
+    assert told["wide"] <= told["window"]
+    assert told["features"] > 0
+
+
+def test_nothing_comes_from_elsewhere(trained: Trained) -> None:
+    text = (trained.artifacts / REPORT_FILE).read_text()
+    assert 'src="http' not in text
+    assert "@import" not in text
+    assert "The gate has not judged this model yet" in text
+
+
+def test_the_page_has_no_serious_fault_of_accessibility(trained: Trained, tmp_path: Path) -> None:
+    axe = os.environ.get("SPAM_AXE_CORE")
+    if not axe:
+        pytest.skip("SPAM_AXE_CORE does not name axe.min.js of the npm package axe-core")
+    page = tmp_path / "page.html"
+    text = (trained.artifacts / REPORT_FILE).read_text()
+    page.write_text(text.replace("</body>", f"<script>{Path(axe).read_text()}</script></body>"))
+    script = """
+    const found = await axe.run();
+    return found.violations.map((v) => [v.id, v.impact, v.nodes.slice(0, 3).map((n) => n.html)]);
+    """
+    assert run_in_page(page, script, tmp_path) == []
