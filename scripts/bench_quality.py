@@ -13,6 +13,7 @@ cleanlab`.
 
 import argparse
 import contextlib
+import dataclasses
 import io
 import re
 import time
@@ -36,8 +37,9 @@ from spam_mlflow.config.instantiate import validate
 from spam_mlflow.config.paths import choices
 from spam_mlflow.data.messages import validated
 from spam_mlflow.data.near_duplicates import deduplicated
+from spam_mlflow.data.sources import modern
 from spam_mlflow.data.sources.uci import SMS_FILE, YOUTUBE, UciFiles, parse_sms, parse_youtube
-from spam_mlflow.data.splitters import Split, assign_folds, cross_validation
+from spam_mlflow.data.splitters import Split, assign_folds, cross_validation, without_copies
 from spam_mlflow.evaluation import bootstrap, metrics
 from spam_mlflow.scorer import keras_backend
 from spam_mlflow.scorer.classifier import Classifier, Thresholds
@@ -47,6 +49,8 @@ from spam_mlflow.training import fit as training
 from spam_mlflow.training import thresholds
 
 FEW = ("tutorial_lstm",)  # models that need minutes per fold
+NO_COPIES = [f"train.{kind}_fraction=0" for kind in ("obfuscated", "padded", "plain")]
+MODERN = "with data.extra=[modern]"
 SVM = "word+char SVM"
 COLUMNS = ("accuracy", "f1", "mcc", "pr_auc", "ham_fpr", "recall_at_fpr_0_2pct", "ece")
 SOURCES = ("f1__uci_sms", "f1__uci_youtube")
@@ -179,6 +183,21 @@ def ours(overrides: Sequence[str], split: Split) -> Scored:
     return score(*fit(overrides, split), split.part("test"))
 
 
+def extended(split: Split) -> Scored:
+    """Fit and test the default model as it is trained by default on UCI: with today's messages.
+
+    Args:
+        split: The fold.
+    """
+    return ours([], with_modern(split))
+
+
+def with_modern(split: Split) -> Split:
+    """Return a split whose training also uses the bundled messages of today."""
+    extra = without_copies(modern.training([modern.MODERN]), split.frame)
+    return dataclasses.replace(split, extra=extra)
+
+
 def score(classifier: Classifier, seconds: float, test: pd.DataFrame) -> Scored:
     """Test a classifier.
 
@@ -237,8 +256,9 @@ def trainers(names: Sequence[str]) -> Iterator[tuple[str, Trainer]]:
         yield name, partial(classical, make, True)
     yield f"{SVM}, our thresholds", partial(classical, svm, False)
     for name in names:
-        plain = ["train.obfuscated_fraction=0", "train.padded_fraction=0"] if name in FEW else []
-        yield name, partial(ours, [f"model={name}", *plain])
+        yield name, partial(ours, [f"model={name}", *(NO_COPIES if name in FEW else [])])
+        if name == "ngram_linear":
+            yield f"{name}, {MODERN}", extended
 
 
 def intervals(splits: Sequence[Split], a: list[Scored], b: list[Scored]) -> str:
@@ -321,7 +341,12 @@ def transfer_table(frame: pd.DataFrame) -> str:
     lines = ["| tested on (not trained on) | model | F1 | MCC | ham FPR | PR-AUC |"]
     lines.append("|---|---|---|---|---|---|")
     for name, split in transfers(frame):
-        for model, train in ((SVM, partial(classical, svm, True)), ("default", partial(ours, []))):
+        models: tuple[tuple[str, Trainer], ...] = (
+            (SVM, partial(classical, svm, True)),
+            ("ngram_linear", partial(ours, [])),
+            (f"ngram_linear, {MODERN}", extended),
+        )
+        for model, train in models:
             found = train(split).metrics
             values = (found[key] for key in ("f1", "mcc", "ham_fpr", "pr_auc"))
             lines.append(f"| {name} | {model} | {' | '.join(f'{x:.3f}' for x in values)} |")

@@ -48,6 +48,8 @@ def variants(ham_words: Sequence[str]) -> Iterator[tuple[str, Variant]]:
         for share in SHARES.get(name, (1.0,)):
             label = f"{name}, {share:.0%}" if name in SHARES else name
             yield label, partial(_apply, attack, share)
+    for name, change in (("no digits", attacks.without_digits), ("plain", attacks.plain)):
+        yield name, partial(_apply, change, 1.0)
     for count in (10, 30):
         yield f"good-word attack, {count} words", partial(_pad, ham_words, count)
 
@@ -86,7 +88,7 @@ def labelers(split: Split, default: Classifier) -> Iterator[tuple[str, Labeler]]
         split: The fold that the other models are trained on.
         default: The default model, fitted on that fold.
     """
-    plain, _ = bench_quality.fit(["train.obfuscated_fraction=0", "train.padded_fraction=0"], split)
+    plain, _ = bench_quality.fit(bench_quality.NO_COPIES, split)
     for name, classifier in (("default", default), ("plain", plain)):
         thresholds = classifier.metadata.thresholds
         yield name, partial(_predicted, classifier.spam_probability, thresholds.chosen)

@@ -67,12 +67,44 @@ KNOWN_LINKS = {
     "url_home": "https://www.rightmove.co.uk/properties/{d9}|https://www.airbnb.com/rooms/{d7}",
     "url_job": "https://www.linkedin.com/jobs/view/{d9}|https://www.gov.uk/{word}",
 }
-ODD_TLDS = "top xyz info click live online site club vip buzz icu cc shop link win com net co".split()
-SHORTENERS = "bit.ly tinyurl.com cutt.ly is.gd rb.gy t.ly shorturl.at".split()
-BAIT = (
-    "secure parcel-fee redeliver account-verify my-delivery claim-gift login-help refund-gov "
-    "update-info track-pkg reward billing-support toll-pay bonus-hub ref-id"
-).split()
+ODD_TLDS = [
+    "top",
+    "xyz",
+    "info",
+    "click",
+    "live",
+    "online",
+    "site",
+    "club",
+    "vip",
+    "buzz",
+    "icu",
+    "cc",
+    "shop",
+    "link",
+    "win",
+    "com",
+    "net",
+    "co",
+]
+SHORTENERS = ["bit.ly", "tinyurl.com", "cutt.ly", "is.gd", "rb.gy", "t.ly", "shorturl.at"]
+BAIT = [
+    "secure",
+    "parcel-fee",
+    "redeliver",
+    "account-verify",
+    "my-delivery",
+    "claim-gift",
+    "login-help",
+    "refund-gov",
+    "update-info",
+    "track-pkg",
+    "reward",
+    "billing-support",
+    "toll-pay",
+    "bonus-hub",
+    "ref-id",
+]
 _CHOICE = re.compile(r"\[([^\[\]]+)\]")
 _SLOT = re.compile(r"\{(\w+)\}")
 
@@ -107,16 +139,26 @@ DRAWN: dict[str, Callable[[random.Random], str]] = {
     "date": lambda rng: rng.choice(
         [f"{rng.randint(1, 28)}/{rng.randint(1, 12):02}", f"{rng.randint(4, 28)}th"]
     ),
-    "amount": lambda rng: f"{rng.choice('££££$$€')}{rng.choice([20, 45, 80, 120, 250, 430, 999, 1250])}",
-    "small": lambda rng: f"{rng.choice('££$€')}{rng.randint(1, 9)}.{rng.choice(['45', '99', '50', '20'])}",
+    "amount": lambda rng: (
+        f"{rng.choice('££££$$€')}{rng.choice([20, 45, 80, 120, 250, 430, 999, 1250])}"
+    ),
+    "small": lambda rng: (
+        f"{rng.choice('££$€')}{rng.randint(1, 9)}.{rng.choice(['45', '99', '50', '20'])}"
+    ),
     "rs": lambda rng: f"Rs {rng.choice(['499', '1,250', '5000', '12,000', '25000'])}",
     "dollars": lambda rng: f"${rng.choice(['3.50', '50', '250', '500', '1,400', '2,300', '8000'])}",
-    "crypto": lambda rng: f"{rng.choice(['0.5', '1.2', '3'])} {rng.choice(['BTC', 'ETH', 'bitcoin'])}",
+    "crypto": lambda rng: (
+        f"{rng.choice(['0.5', '1.2', '3'])} {rng.choice(['BTC', 'ETH', 'bitcoin'])}"
+    ),
     "pence": lambda rng: str(rng.choice([10, 25, 50, 150])),
     "short": lambda rng: str(rng.choice([rng.randint(60000, 89999), rng.randint(80000, 88999)])),
     "mobile": lambda rng: rng.choice(
-        [f"07700900{rng.randint(0, 999):03}", f"+44 7700 900{rng.randint(0, 999):03}",
-         f"202-555-01{rng.randint(0, 99):02}", f"+1 202 555 01{rng.randint(0, 99):02}"]
+        [
+            f"07700900{rng.randint(0, 999):03}",
+            f"+44 7700 900{rng.randint(0, 999):03}",
+            f"202-555-01{rng.randint(0, 99):02}",
+            f"+1 202 555 01{rng.randint(0, 99):02}",
+        ]
     ),
     "landline": lambda rng: f"01632 960{rng.randint(0, 999):03}",
     "premium": lambda rng: f"0909 8790{rng.randint(0, 999):03}",
@@ -124,12 +166,16 @@ DRAWN: dict[str, Callable[[random.Random], str]] = {
     "tracking": lambda rng: _letters(rng, 2, string.ascii_uppercase) + _digits(rng, 9) + "GB",
     "ref": lambda rng: _letters(rng, 6, string.ascii_uppercase + string.digits),
     "hash": lambda rng: _letters(rng, 11, string.ascii_letters + string.digits),
-    "word": lambda rng: rng.choice(["travel", "health", "notes", "cake", "bridge", "garden", "tax"]),
+    "word": lambda rng: rng.choice(
+        ["travel", "health", "notes", "cake", "bridge", "garden", "tax"]
+    ),
     "handle": lambda rng: f"@{_letters(rng, 6)}_{_digits(rng, 2)}",
     "email": lambda rng: f"{_letters(rng, 6)}{_digits(rng, 2)}@{_letters(rng, 5)}.example",
     "url_odd": _odd_link,
-    "url_short": lambda rng: f"{rng.choice(['https://', '', 'http://'])}{rng.choice(SHORTENERS)}/"
-    + _letters(rng, 6, string.ascii_letters + string.digits),
+    "url_short": lambda rng: (
+        f"{rng.choice(['https://', '', 'http://'])}{rng.choice(SHORTENERS)}/"
+        + _letters(rng, 6, string.ascii_letters + string.digits)
+    ),
 }
 
 

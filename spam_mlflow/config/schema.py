@@ -42,13 +42,14 @@ class TrainSettings:
     """How a model is fitted: `conf/train`."""
 
     epochs: PositiveCount
-    batch_size: PositiveCount
-    learning_rate: Positive
+    batch_size: PositiveCount | None
+    learning_rate: Positive | None
     class_weight: Literal["none", "balanced"]
     early_stopping: Count
     best_weights: bool
     obfuscated_fraction: Fraction
     padded_fraction: Fraction
+    plain_fraction: Fraction
     max_augmented: Count
     threshold: ThresholdSettings
     deterministic: bool

@@ -66,6 +66,20 @@ def lower(text: str, rng: random.Random, share: float) -> str:
     return " ".join(w.lower() if rng.random() < share else w for w in text.split())
 
 
+def without_digits(text: str, rng: random.Random, share: float) -> str:
+    """Leave out digits, and with them prices, short codes and phone numbers."""
+    kept = "".join(c for c in text if not c.isdigit() or rng.random() >= share)
+    return " ".join(kept.split()) or text
+
+
+def plain(text: str, rng: random.Random, share: float) -> str:
+    """Leave out digits and punctuation, and write all in lower case."""
+    kept = "".join(
+        c if c.isalpha() or c.isspace() or rng.random() >= share else " " for c in text.lower()
+    )
+    return " ".join(kept.split()) or text
+
+
 def mixed_case(text: str, rng: random.Random, share: float) -> str:
     """Swap the case of letters: at a share of 1, of one in two."""
     return "".join(c.swapcase() if rng.random() < share / 2 else c for c in text)
@@ -121,4 +135,4 @@ ATTACKS: Mapping[str, Attack] = {
     "mixed case": mixed_case,
     "typos": typos,
 }
-"""Every attack by its name in the reports, the good-word attack aside."""
+"""Every attack on the spelling by its name in the reports."""

@@ -1,4 +1,8 @@
-"""Data augmentation: obfuscated and padded copies of training texts, for robustness."""
+"""Data augmentation: altered copies of training texts, for robustness.
+
+Obfuscated and padded copies are against those who want to get past a filter. Plain copies are
+against a filter that leans on digits, capitals and punctuation, which much spam comes without.
+"""
 
 import random
 from collections.abc import Sequence
@@ -18,6 +22,12 @@ _ATTACKS = (
     (attacks.lower, 1.0),
 )
 _PADDING = (5, 10, 20, 30)  # words that are appended
+_ONLY_DIGITS = 0.3  # of the plain copies, those that lack digits alone
+
+# What a training row is: a message, an obfuscated or padded copy of one, a plain copy of one, or an
+# additional message from elsewhere and a plain copy of it.
+MESSAGE, COPY, PLAIN_COPY = "message", "copy", "plain copy"
+EXTRA, EXTRA_COPY = "additional message", "plain copy of an additional message"
 
 
 def copies(
@@ -53,6 +63,32 @@ def copies(
         for copy in _altered(text, obfuscated_fraction, padded_fraction, words, rng):
             index.append(row)
             texts.append(copy)
+    return train.loc[index].assign(text=texts)
+
+
+def plain_copies(train: pd.DataFrame, fraction: float, most: int, seed: int) -> pd.DataFrame:
+    """Return copies of training rows without digits, most of them without punctuation and capitals.
+
+    Args:
+        train: Training rows, with the column `text`.
+        fraction: Fraction of the rows that get a copy, 0 to 1.
+        most: Approximate number of copies from which on the fraction is reduced.
+        seed: Seed of the random choices.
+
+    Returns:
+        The copies that differ from their text, with the columns of `train`; the index gives the row
+        that each is a copy of.
+    """
+    rng = random.Random(seed)  # noqa: S311 - not used for cryptography
+    fraction = min(fraction, most / max(len(train), 1))
+    index, texts = [], []
+    for row, text in train["text"].items():
+        if rng.random() < fraction:
+            change = attacks.without_digits if rng.random() < _ONLY_DIGITS else attacks.plain
+            copy = change(text, rng, 1.0)
+            if copy != text:
+                index.append(row)
+                texts.append(copy)
     return train.loc[index].assign(text=texts)
 
 

@@ -29,6 +29,8 @@ class Messages:
         fallback: Whether this is the bundled sample in place of data that was not available.
         train_only: Sources whose messages must not get into a holdout.
         train_only_share: Share of the training part that they may have.
+        extra: Additional messages that are only trained on, with the columns of `frame`; their
+            `source` names what they come from.
     """
 
     frame: pd.DataFrame
@@ -50,6 +52,7 @@ class Messages:
             return self
         kept = self.frame[~self.is_train_only].reset_index(drop=True)
         return dataclasses.replace(self, frame=kept, train_only=())
+    extra: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(COLUMNS)))
 
     def only(self, sources: Sequence[str]) -> "Messages":
         """Return the messages of some sources.

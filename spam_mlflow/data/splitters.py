@@ -23,6 +23,7 @@ from spam_mlflow.data.messages import Messages, row_digest
 from spam_mlflow.data.near_duplicates import deduplicated
 from spam_mlflow.errors import UserError
 from spam_mlflow.scorer.labels import LABELS
+from spam_mlflow.scorer.normalization import duplicate_key
 
 PARTS = ("train", "validation", "test")
 
@@ -50,12 +51,15 @@ class Split:
         name: Name of the kind of split, such as "grouped".
         leaky: Whether copies of a text may be in several parts.
         duplicates: Number of rows that were dropped because a copy of their text was kept.
+        extra: Additional messages that are only trained on, as `Messages.extra`; no text of theirs
+            is among the others.
     """
 
     frame: pd.DataFrame
     name: str
     leaky: bool
     duplicates: int
+    extra: pd.DataFrame = dataclasses.field(default_factory=pd.DataFrame)
 
     def part(self, name: str) -> pd.DataFrame:
         """Return the rows of one of `PARTS`, renumbered from 0."""
@@ -130,7 +134,8 @@ class GroupedSplitter:
         _report_large_groups(frame, shares, self.large_groups)
         frame = training_only.added(frame, messages, self.jaccard)
         duplicates = len(messages.frame) - len(frame)
-        return Split(frame, name="grouped", leaky=False, duplicates=duplicates)
+        extra = without_copies(messages.extra, frame)
+        return Split(frame, "grouped", leaky=False, duplicates=duplicates, extra=extra)
 
 
 @dataclass(frozen=True, config=CONFIG)
@@ -177,7 +182,21 @@ class CrossSourceSplitter:
         frame = frame.assign(part=assigned.reindex(frame.index, fill_value="test"))
         _require_both_classes(frame)
         duplicates = len(messages.frame) - len(frame)
-        return Split(frame, name="cross_source", leaky=False, duplicates=duplicates)
+        extra = without_copies(messages.extra, frame)
+        return Split(frame, "cross_source", leaky=False, duplicates=duplicates, extra=extra)
+
+
+def without_copies(extra: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
+    """Return additional messages without those whose text is also in `frame`.
+
+    Args:
+        extra: Additional messages, as `Messages.extra`.
+        frame: Messages that are split, with the column `text`.
+    """
+    if extra.empty:
+        return extra
+    known = set(frame["text"].map(duplicate_key))
+    return extra[~extra["text"].map(duplicate_key).isin(known)].reset_index(drop=True)
 
 
 @dataclass(frozen=True, config=CONFIG)

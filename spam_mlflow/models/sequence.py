@@ -50,13 +50,12 @@ class SequenceNetwork:
         """Return a new sequence vectorizer, not yet fitted."""
         return SequenceVectorizer(self.max_words, self.max_sequence)
 
-    def build(self, vectorizer: Vectorizer, learning_rate: float, steps: int) -> "keras.Model":
-        """Return the network, compiled for training with `targets`.
+    def build(self, vectorizer: Vectorizer, learning_rate: float) -> "keras.Model":
+        """Return the network, compiled for training.
 
         Args:
             vectorizer: Not used; the settings give the shape of its output.
             learning_rate: Learning rate of Adam.
-            steps: Not used; the learning rate is constant.
 
         Returns:
             A network from word numbers of shape (rows, words), int32, to probabilities of ham and
@@ -87,32 +86,21 @@ class SequenceNetwork:
         """
         raise NotImplementedError
 
-    def targets(self, spam: np.ndarray, fold: np.ndarray) -> np.ndarray:
-        """Return the class index of each row.
-
-        Args:
-            spam: 1 for spam, 0 for ham; shape (rows,), float32.
-            fold: Not used.
-
-        Returns:
-            `spam` as a column; shape (rows, 1), float32.
-        """
-        return spam[:, None]
-
     def batches(
-        self, inputs: Any, targets: np.ndarray, weights: np.ndarray, batch_size: int, seed: int
+        self, inputs: Any, spam: np.ndarray, weights: np.ndarray, batch_size: int
     ) -> dict[str, Any]:
         """Return the arguments of Keras's `fit` that feed it the training rows in batches.
 
+        The global random seed determines the order.
+
         Args:
             inputs: Word numbers, shape (rows, words), int32; 0 is padding.
-            targets: Shape (rows, 1).
+            spam: 1 for spam, 0 for ham; shape (rows,), float32.
             weights: Weight of each row in the loss; shape (rows,).
             batch_size: Messages per step.
-            seed: Not used; the global random seed determines the order.
         """
         batch = input_pipelines.bucket_by_length if self.by_length else input_pipelines.from_arrays
-        return batch(inputs, targets, weights, batch_size)
+        return batch(inputs, spam[:, None], weights, batch_size)
 
     def validation(self, inputs: Any, spam: np.ndarray) -> dict[str, Any]:
         """Return the arguments of Keras's `fit` for the validation after each epoch.
@@ -122,28 +110,6 @@ class SequenceNetwork:
             spam: 1 for spam, 0 for ham; shape (rows,), float32.
         """
         return {"validation_data": (inputs, spam[:, None]), "validation_batch_size": 1024}
-
-    def calibrated(
-        self,
-        network: "keras.Model",
-        vectorizer: Vectorizer,
-        inputs: Any,
-        spam: np.ndarray,
-        fold: np.ndarray,
-    ) -> tuple["keras.Model", np.ndarray]:
-        """Return the network unchanged, since its softmax probabilities are not recalibrated.
-
-        Args:
-            network: The trained network.
-            vectorizer: Not used.
-            inputs: Word numbers of the validation part, shape (rows, words), int32.
-            spam: Not used.
-            fold: Not used.
-
-        Returns:
-            The network, and the rows' spam probabilities, shape (rows,), float32.
-        """
-        return network, network.predict(inputs, batch_size=1024, verbose=0)[:, 1]
 
     def linear_weights(self, network: "keras.Model") -> None:
         """Return None: the network is not linear."""

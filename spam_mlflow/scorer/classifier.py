@@ -27,8 +27,10 @@ MODEL_FILE = "spam-model.keras"
 TOKENIZER_FILE = "spam-classifier-tokenizer.json"
 METADATA_FILE = "spam-classifier-metadata.json"
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Version of the format of a model's files; raised whenever older code would misread them."""
+
+_READABLE = (2, FORMAT_VERSION)  # format 3 added signals and a second expert, which may be missing
 
 
 def _legend() -> dict[str, int]:
@@ -102,12 +104,13 @@ class Metadata:
             versions = values.get("format_version", 1), values.get("normalizer_version")
         except (OSError, ValueError, AttributeError) as error:
             raise UserError(f"no readable {METADATA_FILE} in {folder}: {error}") from error
-        expected = FORMAT_VERSION, NORMALIZER_VERSION
+        expected = _READABLE, (NORMALIZER_VERSION,)
         for name, found, ours in zip(("format", "normalizer"), versions, expected, strict=True):
-            if found != ours:
+            if found not in ours:
                 raise UserError(
                     f"the model in {folder} has {name} version {found}, but this code reads "
-                    f"{ours}; load it by its model URI, which brings its own code, or train again"
+                    f"{ours[-1]}; load it by its model URI, which brings its own code, or train "
+                    "again"
                 )
         try:
             return cls(**values)

@@ -18,6 +18,7 @@ CLASSIFIER = "classifier"
 
 LINEAR_FILE = "linear-weights.npz"
 CHECKSUMS_FILE = "checksums.json"
+_HEADS = ("", "extra_", "gate_")  # prefixes of the weights of each linear function
 _EXPLAINED = 10  # features that an explanation names, those that moved the score most
 
 
@@ -53,6 +54,9 @@ class Scorer(Protocol):
 class LinearScorer:
     """A linear model without TensorFlow: sigmoid(row · coefficients + intercept).
 
+    There may be a second linear function, for texts of another kind, and a gate: the share, from 0
+    to 1, that the second has in the log-odds of a text.
+
     Args:
         folder: Folder that `export` wrote, with a vectorizer, metadata and weights.
 
@@ -65,29 +69,49 @@ class LinearScorer:
         state = json.loads((folder / TOKENIZER_FILE).read_text(encoding="utf-8"))
         self._vectorizer = NgramVectorizer.from_dict(state)
         with np.load(folder / LINEAR_FILE, allow_pickle=False) as weights:
-            self._coefficients = weights["coefficients"]
-            self._intercept = float(weights["intercept"])
+            heads = [name for name in _HEADS if f"{name}intercept" in weights]
+            columns = np.column_stack([weights[f"{name}coefficients"] for name in heads])
+            self._coefficients = np.asfortranarray(columns)  # columns are read one by one
+            self._intercepts = np.array([float(weights[f"{name}intercept"]) for name in heads])
 
     def spam_probability(self, texts: Sequence[str]) -> np.ndarray:
         """Return the spam probability of each text, shape (texts,), float64."""
-        logits = self._vectorizer.dot(texts, self._coefficients) + self._intercept
-        # Logits beyond ±700 overflow exp; the probability is 0 or 1 long before that.
-        return 1 / (1 + np.exp(-np.clip(logits, -700, 700)))
+        heads = self._heads(texts)
+        return _sigmoid((heads[:, :2] * self._shares(heads)).sum(axis=1))
+
+    def _heads(self, texts: Sequence[str]) -> np.ndarray:
+        """Return the value of each linear function, shape (texts, heads)."""
+        return self._vectorizer.dot(texts, self._coefficients) + self._intercepts
+
+    def _shares(self, heads: np.ndarray) -> np.ndarray:
+        """Return the share of each expert in the log-odds, shape (texts, experts)."""
+        if heads.shape[1] == 1:
+            return np.ones_like(heads)
+        gate = _sigmoid(heads[:, 2])
+        return np.column_stack([1 - gate, gate])
 
     def explanations(self, texts: Sequence[str]) -> list[list[dict[str, Any]]]:
         """Return the features that moved each text's score most; the others are summed up."""
         rows, columns, values = self._vectorizer.coordinates(texts)
-        moved = values * self._coefficients[columns]
+        shares = self._shares(self._heads(texts))
+        experts = self._coefficients[:, : shares.shape[1]]
+        moved = values * (experts[columns] * shares[rows]).sum(axis=1)
+        intercepts = (self._intercepts[: shares.shape[1]] * shares).sum(axis=1)
         order = np.lexsort((-np.abs(moved), rows))
         bounds = np.searchsorted(rows[order], np.arange(len(texts) + 1))
         explained = []
-        for start, end in itertools.pairwise(bounds):
+        for intercept, (start, end) in zip(intercepts, itertools.pairwise(bounds), strict=True):
             top = order[start : min(start + _EXPLAINED, end)]
             named = zip(self._vectorizer.names(columns[top]), moved[top].tolist(), strict=True)
             rest = [("all other features", moved[order[start + len(top) : end]].sum())]
-            parts = [*named, *rest, ("intercept", self._intercept)]
+            parts = [*named, *rest, ("intercept", intercept)]
             explained.append([{"feature": n, "contribution": float(c)} for n, c in parts])
         return explained
+
+
+def _sigmoid(log_odds: np.ndarray) -> np.ndarray:
+    # Beyond ±700, exp would overflow; the probability is 0 or 1 long before that.
+    return np.asarray(1 / (1 + np.exp(-np.clip(log_odds, -700, 700))))
 
 
 class KerasScorer:
@@ -141,7 +165,8 @@ def export(classifier: Classifier, weights: dict[str, np.ndarray] | None, folder
     Args:
         classifier: The trained classifier.
         weights: `coefficients`, shape (features,), and `intercept`, a scalar, of a linear model,
-            which are written instead of the network; None for any other model.
+            with `extra_...` and `gate_...` where there are such functions; they are written instead
+            of the network. None for any other model.
         folder: Folder for the files, which is created if it is missing.
     """
     classifier.save(folder)

@@ -1,11 +1,11 @@
 """Fitting a model: weights, calibration and thresholds."""
 
 import contextlib
-import functools
 import logging
 import math
 import signal
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +18,8 @@ from spam_mlflow.config.schema import TrainSettings
 from spam_mlflow.data import augmentation
 from spam_mlflow.data.splitters import Split, assign_folds
 from spam_mlflow.errors import UserError
-from spam_mlflow.models import Architecture
+from spam_mlflow.models import Architecture, SolvedNetwork, TrainedNetwork
+from spam_mlflow.models.cross_fit import TrainingRows
 from spam_mlflow.scorer import keras_backend
 from spam_mlflow.scorer.classifier import Classifier, Metadata, Thresholds
 from spam_mlflow.scorer.labels import is_spam
@@ -81,31 +82,22 @@ class Fit:
 
 
 @dataclass(frozen=True)
-class _Encoded:
-    """Messages in the form that the network takes.
+class _Trained:
+    """A network with its weights, and what it says about messages that were held out.
 
     Attributes:
-        rows: Columns `text`, `label` and `fold`, among others.
-        inputs: The rows, as the vectorizer returns them; more may follow.
+        network: From the vectorizer's rows to probabilities of ham and spam, shape (rows, 2).
+        held_out: Messages that were held out, those of the validation part first, as fold 0.
+        scores: Their spam probabilities, shape (held out messages,).
+        epochs: Metrics of each epoch.
+        rows: Number of rows that were trained on, copies included.
     """
 
-    rows: pd.DataFrame
-    inputs: Any
-
-    @functools.cached_property
-    def spam(self) -> np.ndarray:
-        """1 for spam, 0 for ham; shape (rows,), float32."""
-        return is_spam(self.rows["label"]).astype(np.float32)
-
-    @functools.cached_property
-    def fold(self) -> np.ndarray:
-        """The fold of each row; shape (rows,), int64."""
-        return self.rows["fold"].to_numpy()
-
-    @functools.cached_property
-    def n_validation(self) -> int:
-        """Number of rows of the validation part, which is fold 0 and comes first."""
-        return int((self.fold == 0).sum())
+    network: Any
+    held_out: pd.DataFrame
+    scores: np.ndarray
+    epochs: list[dict[str, float]]
+    rows: int
 
 
 def fit(
@@ -139,34 +131,30 @@ def fit(
     rows = _rows_with_folds(split, architecture.folds, seed)
     start = time.perf_counter()
     vectorizer = architecture.vectorizer()
-    with progress.step("Fitting the features"):
-        training = _encode(_with_copies(rows, settings, seed), vectorizer.fit_transform)
-        if architecture.folds:
-            out_of_fold = _Encoded(rows, training.inputs)
-        else:
-            out_of_fold = _encode(split.part("validation").assign(fold=0), vectorizer.transform)
-    network, epochs = _train(
-        architecture, vectorizer, training, out_of_fold, settings, seed, on_epoch, quiet
-    )
+    shown = on_epoch if quiet else _logged(on_epoch, settings.epochs)
+    if isinstance(architecture, SolvedNetwork):
+        rows_with_extra = _with_extra(rows, split.extra, architecture.folds)
+        trained = _solve(architecture, vectorizer, rows_with_extra, settings, seed, shown)
+    else:
+        assert isinstance(architecture, TrainedNetwork)
+        validation = split.part("validation").assign(fold=0)
+        trained = _train(architecture, vectorizer, rows, validation, settings, seed, shown)
     seconds = time.perf_counter() - start
-    with progress.step("Calibrating the scores"):
-        calibrated, scores = architecture.calibrated(
-            network, vectorizer, out_of_fold.inputs, out_of_fold.spam, out_of_fold.fold
-        )
-    choice = thresholds.choose(scores, out_of_fold.spam, settings.threshold)
-    low_fpr = thresholds.at_fpr(scores, out_of_fold.spam, LOW_FPR)
+    spam = is_spam(trained.held_out["label"]).astype(np.float32)
+    choice = thresholds.choose(trained.scores, spam, settings.threshold)
+    low_fpr = thresholds.at_fpr(trained.scores, spam, LOW_FPR)
     metadata = _metadata(architecture, vectorizer, Thresholds(choice.value, low_fpr), data_digest)
     return Fit(
-        classifier=Classifier(vectorizer, calibrated, metadata),
-        linear_weights=architecture.linear_weights(calibrated),
-        validation_scores=scores[: out_of_fold.n_validation],
-        held_out_scores=scores,
-        held_out_spam=out_of_fold.spam,
+        classifier=Classifier(vectorizer, trained.network, metadata),
+        linear_weights=architecture.linear_weights(trained.network),
+        validation_scores=trained.scores[: int((trained.held_out["fold"] == 0).sum())],
+        held_out_scores=trained.scores,
+        held_out_spam=spam,
         choice=choice,
-        doubt=agreement.doubt(out_of_fold.rows, scores),
-        epochs=epochs,
+        doubt=agreement.doubt(trained.held_out, trained.scores),
+        epochs=trained.epochs,
         seconds=seconds,
-        messages_per_second=len(training.rows) * len(epochs) / seconds,
+        messages_per_second=trained.rows * len(trained.epochs) / seconds,
     )
 
 
@@ -189,16 +177,37 @@ def _rows_with_folds(split: Split, folds: int, seed: int) -> pd.DataFrame:
     return pd.concat([validation.assign(fold=0), train], ignore_index=True)
 
 
+def _with_extra(rows: pd.DataFrame, extra: pd.DataFrame, folds: int) -> pd.DataFrame:
+    """Return `rows`, followed by additional messages in folds, groups together, with their role."""
+    rows = rows.assign(role=augmentation.MESSAGE)
+    if extra.empty:
+        return rows
+    fold = [zlib.crc32(str(group).encode()) % folds for group in extra["group"]]
+    return pd.concat([rows, extra.assign(fold=fold, role=augmentation.EXTRA)], ignore_index=True)
+
+
 def _with_copies(rows: pd.DataFrame, settings: TrainSettings, seed: int) -> pd.DataFrame:
-    """Return `rows`, followed by their augmented copies."""
+    """Return `rows`, followed by their altered copies, with the role of each row."""
+    messages = rows[rows["role"] == augmentation.MESSAGE]
+    extra = rows[rows["role"] == augmentation.EXTRA]
     copies = augmentation.copies(
-        rows, settings.obfuscated_fraction, settings.padded_fraction, settings.max_augmented, seed
+        messages,
+        settings.obfuscated_fraction,
+        settings.padded_fraction,
+        settings.max_augmented,
+        seed,
     )
-    return pd.concat([rows, copies])
+    plain, of_extra = (
+        augmentation.plain_copies(part, settings.plain_fraction, settings.max_augmented, seed)
+        for part in (messages, extra)
+    )
+    roles = (augmentation.COPY, augmentation.PLAIN_COPY, augmentation.EXTRA_COPY)
+    altered = zip((copies, plain, of_extra), roles, strict=True)
+    return pd.concat([rows, *(part.assign(role=role) for part, role in altered)])
 
 
-def _encode(rows: pd.DataFrame, encode: Callable[[Sequence[str]], Any]) -> _Encoded:
-    encoded = _Encoded(rows, encode(list(rows["text"])))
+def _encode(texts: pd.Series, encode: Callable[[Sequence[str]], Any]) -> Any:
+    encoded = encode(list(texts))
     memory.release()
     return encoded
 
@@ -216,31 +225,89 @@ def _metadata(
     )
 
 
-def _train(
-    architecture: Architecture,
+def _solve(
+    architecture: SolvedNetwork,
     vectorizer: Vectorizer,
-    training: _Encoded,
-    out_of_fold: _Encoded,
+    rows: pd.DataFrame,
     settings: TrainSettings,
     seed: int,
     on_epoch: EpochListener,
-    quiet: bool,
-) -> tuple[Any, list[dict[str, float]]]:
-    """Build and train the network; return it and the metrics of every epoch."""
-    batch_size = min(settings.batch_size, -(-len(training.rows) // _FEWEST_STEPS))
-    steps = settings.epochs * -(-len(training.rows) // batch_size)
-    network = architecture.build(vectorizer, settings.learning_rate, steps)
-    targets = architecture.targets(training.spam, training.fold)
-    weights = _row_weights(settings, training.spam)
-    n_validation = out_of_fold.n_validation
-    fit_arguments = {
-        **architecture.validation(
-            out_of_fold.inputs[:n_validation], out_of_fold.spam[:n_validation]
-        ),
-        **architecture.batches(training.inputs, targets, weights, batch_size, seed),
+) -> _Trained:
+    """Solve for the weights of a cross-fitted model, with out-of-fold scores of its messages."""
+    _warn_of_no_effect(architecture, settings)
+    every = _with_copies(rows, settings, seed)
+    with progress.step("Fitting the features"):
+        inputs = _encode(every["text"], vectorizer.fit_transform)
+    spam = is_spam(every["label"])
+    weights = _row_weights(settings, spam.astype(np.float32))
+    roles, folds = every["role"].to_numpy(), every["fold"].to_numpy()
+    solver = architecture.solver(vectorizer, TrainingRows(inputs, spam, folds, roles, weights))
+    epochs: list[dict[str, float]] = []
+    with progress.step("Training", settings.epochs + 1) as training:
+        while len(epochs) < settings.epochs and not _stops_early(epochs, settings.early_stopping):
+            training.detail = f"epoch {len(epochs) + 1} of {settings.epochs}"
+            epochs.append(solver.epoch(len(epochs) + 1))
+            training.advance()
+            on_epoch(len(epochs) - 1, epochs[-1])
+        training.detail = "all heads"
+        mixture, scores = solver.finish(len(epochs))
+    messages = rows[rows["role"] == augmentation.MESSAGE]
+    network = architecture.network(mixture, vectorizer)
+    return _Trained(network, messages, scores, epochs, len(every))
+
+
+def _warn_of_no_effect(architecture: Architecture, settings: TrainSettings) -> None:
+    """Warn of settings that a solver does not have, where they are given."""
+    given = {
+        "batch_size": settings.batch_size,
+        "learning_rate": settings.learning_rate,
+        "steps_per_epoch": settings.steps_per_epoch or None,
     }
-    shown = on_epoch if quiet else _logged(on_epoch, settings.epochs)
-    return network, _fit_network(network, fit_arguments, settings, shown)
+    without = [f"train.{name}" for name, value in given.items() if value is not None]
+    if without:
+        logger.warning(
+            "%s: no effect on model=%s, whose weights a solver finds from all messages at once",
+            ", ".join(without),
+            architecture.name,
+        )
+
+
+def _stops_early(epochs: Sequence[Mapping[str, float]], patience: int) -> bool:
+    """Return whether so many epochs have gone by since the lowest val_loss; 0 is for never."""
+    losses = [epoch["val_loss"] for epoch in epochs]
+    return (
+        bool(patience)
+        and len(losses) > patience
+        and len(losses) - 1 - patience >= int(np.argmin(losses))
+    )
+
+
+def _train(
+    architecture: TrainedNetwork,
+    vectorizer: Vectorizer,
+    rows: pd.DataFrame,
+    validation: pd.DataFrame,
+    settings: TrainSettings,
+    seed: int,
+    on_epoch: EpochListener,
+) -> _Trained:
+    """Train the network on `rows` and their copies, and score the validation part."""
+    every = _with_copies(rows.assign(role=augmentation.MESSAGE), settings, seed)
+    with progress.step("Fitting the features"):
+        inputs = _encode(every["text"], vectorizer.fit_transform)
+        held_out = _encode(validation["text"], vectorizer.transform)
+    spam = is_spam(every["label"]).astype(np.float32)
+    assert settings.batch_size is not None
+    assert settings.learning_rate is not None
+    batch_size = min(settings.batch_size, -(-len(every) // _FEWEST_STEPS))
+    network = architecture.build(vectorizer, settings.learning_rate)
+    fit_arguments = {
+        **architecture.validation(held_out, is_spam(validation["label"]).astype(np.float32)),
+        **architecture.batches(inputs, spam, _row_weights(settings, spam), batch_size),
+    }
+    epochs = _fit_network(network, fit_arguments, settings, on_epoch)
+    scores = network.predict(held_out, batch_size=1024, verbose=0)[:, 1]
+    return _Trained(network, validation, scores, epochs, len(every))
 
 
 def _fit_network(
@@ -354,7 +421,7 @@ def _row_weights(settings: TrainSettings, spam: np.ndarray) -> np.ndarray:
     return np.where(spam == 1, 0.5 / share, 0.5 / (1 - share))
 
 
-def _require_finite_loss(loss: float, epoch: int, learning_rate: float) -> None:
+def _require_finite_loss(loss: float, epoch: int, learning_rate: float | None) -> None:
     if not np.isfinite(loss):
         raise UserError(
             f"the loss became {loss} in epoch {epoch + 1}; "

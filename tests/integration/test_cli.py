@@ -78,7 +78,7 @@ IN_A_RUN = [
     (["data=csv", "data.path=ham.csv"], "both classes, ham and spam, are needed"),
     (["data=csv", "data.path=few.csv"], "too few messages to split"),
     (["output_dir=/proc/nowhere"], "output_dir='/proc/nowhere' cannot be written"),
-    (["train.learning_rate=1e30"], "try a smaller train.learning_rate"),
+    (["model=cnn", "train.learning_rate=1e30"], "try a smaller train.learning_rate"),
 ]
 
 

@@ -181,15 +181,14 @@ def test_a_cross_fitted_model_refuses_the_leaky_split() -> None:
 
 
 def test_training_stops_early_and_keeps_the_best_weights(split: Split) -> None:
-    settings = ("train.epochs=30", "train.early_stopping=2", "train.learning_rate=3")
-    fitted = fit(split, *settings, "model.batch_size=256")
+    fitted = fit(split, "model=cnn", "train.epochs=30", "train.early_stopping=2")
     losses = [epoch["val_loss"] for epoch in fitted.epochs]
     assert len(losses) == np.argmin(losses) + 3 < 30
 
 
 def test_a_diverging_loss_is_an_error_that_says_what_to_change(split: Split) -> None:
     with pytest.raises(UserError, match=r"loss became (nan|inf) in epoch \d.*train\.learning_rate"):
-        fit(split, "train.learning_rate=1e30")
+        fit(split, "model=cnn", "train.learning_rate=1e30")
 
 
 def test_balanced_class_weights_raise_recall(split: Split) -> None:
@@ -199,8 +198,6 @@ def test_balanced_class_weights_raise_recall(split: Split) -> None:
     texts = [t for t, y in uneven.part("test")[["text", "label"]].to_numpy() if y == "spam"]
     scores = {}
     for weight in ("none", "balanced"):
-        # So little that the weights of rare messages still count.
-        little = ("train.epochs=2", "train.learning_rate=0.1")
-        fitted = fit(uneven, f"train.class_weight={weight}", *little)
+        fitted = fit(uneven, f"train.class_weight={weight}", "model.cost=0.01")
         scores[weight] = float(np.mean(margins(fitted, texts)))
     assert scores["balanced"] > scores["none"]

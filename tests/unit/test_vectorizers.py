@@ -208,7 +208,7 @@ def test_words_run_together_are_told_apart_and_links_are_left_alone() -> None:
 def test_impossible_lengths_of_ngrams_are_refused(lengths: dict[str, tuple[int, int]]) -> None:
     given: dict[str, Any] = {"characters": (2, 5), "skeleton": (3, 6), **lengths}
     with pytest.raises(UserError, match=r"must be two lengths"):
-        NgramVectorizer(0, 2, style_weight=0.3, **given)
+        NgramVectorizer(0, 2, given["characters"], given["skeleton"], style_weight=0.3)
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 6])

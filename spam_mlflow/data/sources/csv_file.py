@@ -1,5 +1,6 @@
 """Messages from the user's own file: separated fields, JSONL or Parquet."""
 
+import dataclasses
 import functools
 import logging
 from pathlib import PurePosixPath
@@ -11,7 +12,7 @@ from pydantic.dataclasses import dataclass
 
 from spam_mlflow.config.schema import CONFIG, StorageSettings
 from spam_mlflow.data.messages import Messages, validated
-from spam_mlflow.data.sources import dialect, locations, tables
+from spam_mlflow.data.sources import dialect, locations, modern, tables
 from spam_mlflow.data.sources.labels import Label, LabelMap
 from spam_mlflow.data.sources.tables import Separated, Table, Wanted
 
@@ -48,6 +49,7 @@ class CsvSource:
             is none.
         data_dir: Folder that a relative path starts at, None for the working directory.
         storage: How to reach the S3 store of an s3:// path.
+        extra: Bundled sets that are trained on as well.
     """
 
     path: str
@@ -66,6 +68,7 @@ class CsvSource:
     group_column: str | None = None
     data_dir: str | None = None
     storage: StorageSettings | None = None
+    extra: modern.Extra = ()
 
     def __post_init__(self) -> None:
         """Raise UserError for a separator that is none and for labels with two meanings."""
@@ -86,7 +89,7 @@ class CsvSource:
         table = self._table(content)
         messages = validated(self._rows(table), name="csv", unread=table.rejected)
         self._report(table, len(messages.frame), len(messages.rejected))
-        return messages
+        return dataclasses.replace(messages, extra=modern.training(self.extra))
 
     @functools.cached_property
     def _labels(self) -> LabelMap:

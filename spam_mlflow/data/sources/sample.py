@@ -4,6 +4,7 @@
 nothing about real messages.
 """
 
+import dataclasses
 from importlib import resources
 
 import pandas as pd
@@ -11,11 +12,18 @@ from pydantic.dataclasses import dataclass
 
 from spam_mlflow.config.schema import CONFIG
 from spam_mlflow.data.messages import Messages, validated
+from spam_mlflow.data.sources import modern
 
 
 @dataclass(frozen=True, config=CONFIG)
 class SampleSource:
-    """The sample in `sample.csv`, in which the messages of a template share a group."""
+    """The sample in `sample.csv`, in which the messages of a template share a group.
+
+    Attributes:
+        extra: Bundled sets that are trained on as well.
+    """
+
+    extra: modern.Extra = ()
 
     def load(self, fallback: bool = False) -> Messages:
         """Read and validate the sample.
@@ -25,4 +33,5 @@ class SampleSource:
         """
         with resources.files("spam_mlflow.data.sources").joinpath("sample.csv").open("rb") as file:
             rows = pd.read_csv(file, keep_default_na=False, dtype=str)
-        return validated(rows, name="sample", fallback=fallback)
+        messages = validated(rows, name="sample", fallback=fallback)
+        return dataclasses.replace(messages, extra=modern.training(self.extra))

@@ -18,7 +18,7 @@ from pydantic.dataclasses import dataclass
 
 from spam_mlflow.config.schema import CONFIG, Count, Positive
 from spam_mlflow.data.messages import Messages, validated
-from spam_mlflow.data.sources import files
+from spam_mlflow.data.sources import files, modern
 from spam_mlflow.data.sources.sample import SampleSource
 from spam_mlflow.errors import UserError
 
@@ -205,10 +205,12 @@ class UciSource:
         files: Access to the six files.
         fallback: What to do where UCI cannot be reached: "sample" uses the bundled sample, with a
             warning; "none" makes that an error.
+        extra: Bundled sets that are trained on as well.
     """
 
     files: UciFiles
     fallback: Literal["sample", "none"] = "sample"
+    extra: modern.Extra = ()
 
     def load(self) -> Messages:
         """Read and validate both collections.
@@ -235,7 +237,8 @@ class UciSource:
             return SampleSource().load(fallback=True)
         parts = [parse_sms(contents[SMS_FILE])]
         parts += [parse_youtube(contents[name]) for name in YOUTUBE.members]
-        return validated(pd.concat(parts, ignore_index=True), name="uci")
+        messages = validated(pd.concat(parts, ignore_index=True), name="uci")
+        return dataclasses.replace(messages, extra=modern.training(self.extra))
 
 
 def parse_sms(content: bytes, quoting: Literal[0, 3] = csv.QUOTE_NONE) -> pd.DataFrame:

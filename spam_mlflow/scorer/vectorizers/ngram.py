@@ -4,6 +4,7 @@ The skeleton is the text's letters run together, so that obfuscation hardly chan
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ import pandas as pd
 from ..batches import batches
 from ..errors import UserError
 from ..normalization import normalize
-from . import character_ngrams, signals, sparse_rows
+from . import character_ngrams, sparse_rows
 from .chunks import ColumnReader, GramReader
 from .signals import Signals
 from .sparse_rows import Coordinates
@@ -40,7 +41,7 @@ class NgramVectorizer:
             through the whole text.
         style_weight: Factor of the style features, which lie between 0 and about 1.
         signal_weight: Factor of the signals, likewise; 0 for no signals.
-        lexicons: Words of the signals, as `Signals` takes them; None for the project's own.
+        lexicons: Words of the signals, as `Signals` takes them.
 
     Attributes:
         texts: Number of texts that the vectorizer was fitted to.
@@ -59,14 +60,13 @@ class NgramVectorizer:
         skeleton: Sequence[int],
         style_weight: float,
         signal_weight: float = 0.0,
-        lexicons: Mapping[str, Sequence[str]] | None = None,
+        lexicons: Mapping[str, Sequence[str]] = MappingProxyType({}),
     ) -> None:
         self.max_words, self.min_count = max_words, min_count
         self.characters = _lengths("characters", characters)
         self.skeleton = _lengths("skeleton", skeleton)
         self.style_weight, self.signal_weight = style_weight, signal_weight
-        known = signals.lexicons() if lexicons is None else lexicons
-        self._signals = Signals(known) if signal_weight else None
+        self._signals = Signals(lexicons) if signal_weight else None
         names = self._signals.names if self._signals else ()
         self._beside_grams = [f"style:{n}" for n in STYLE] + [f"signal:{n}" for n in names]
         self._weights = np.repeat(
@@ -194,26 +194,32 @@ class NgramVectorizer:
         return rows, columns, values
 
     def dot(self, texts: Sequence[str], coefficients: np.ndarray) -> np.ndarray:
-        """Return the product of each text's row with `coefficients`.
+        """Return the product of each text's row with each column of `coefficients`.
 
         This is faster than computing it from `coordinates`, since the rows are not written out.
 
         Args:
             texts: Any strings.
-            coefficients: One number per column, shape (n_features,).
+            coefficients: One number per feature, shape (n_features,), or several, shape
+                (n_features, products).
 
         Returns:
-            Array of shape (texts,), float64.
+            Array of shape (texts,) or (texts, products), float64.
         """
+        if coefficients.ndim == 1:
+            return self.dot(texts, coefficients[:, None])[:, 0]
         of_grams, of_style = np.split(coefficients, [len(self._idf)])
-        of_style = of_style * self._weights
+        of_style = of_style * self._weights[:, None]
         products = []
         for part in batches([normalize(text) for text in texts]):
             found = self._count(part)
             values, slots, norms = self._tf_idf(found)
-            moved = np.bincount(slots, values * of_grams[found.columns], minlength=len(norms))
-            moved = (moved / norms).reshape(len(part), len(BLOCKS)).sum(axis=1)
-            products.append(moved + found.style @ of_style)
+            values = values / norms[slots]
+            columns = [
+                np.bincount(found.rows, values * of_product[found.columns], minlength=len(part))
+                for of_product in of_grams.T
+            ]
+            products.append(np.column_stack(columns) + found.style @ of_style)
         return np.concatenate(products)
 
     def _matrix(self, counts: "Iterator[_Counts]") -> "csr_matrix":

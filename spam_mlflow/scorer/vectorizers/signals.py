@@ -7,14 +7,10 @@ that they are found once for each chunk; those of a text are sums over its chunk
 pairs: signals that mean more where both occur in a text.
 """
 
-import functools
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
-
-LEXICONS_FILE = Path(__file__).with_name("lexicons.txt")
 
 PATTERNS = (
     *("link", "link with a path", "link without https", "link with digits or hyphens"),
@@ -112,18 +108,6 @@ _PREMIUM = ("09", "087", "084", "0870", "0871", "0906", "1900")
 _TOLL_FREE = ("080", "1800", "1888", "1877", "1866", "18")
 
 
-@functools.cache
-def lexicons() -> dict[str, tuple[str, ...]]:
-    """Return the words of each lexicon by its name, as the data file lists them."""
-    found: dict[str, tuple[str, ...]] = {}
-    joined = LEXICONS_FILE.read_text(encoding="utf-8").replace("\n ", " ")
-    for line in joined.splitlines():
-        if line and not line.startswith("#"):
-            name, _, words = line.partition(":")
-            found[name] = tuple(dict.fromkeys(words.split()))
-    return found
-
-
 _OF_LINKS = ("known_site", "video_site", "shortener", "odd_tld", "ordinary_tld")
 
 
@@ -147,13 +131,15 @@ class Signals:
             for word in of_name if name not in _OF_LINKS else ():
                 of_word.setdefault(word, []).append(self._number[name])
         self._of_word = {word: bytes(numbers) for word, numbers in of_word.items()}
-        self._sites = {name: frozenset(self.words[name]) for name in _OF_LINKS}
+        self._sites = {name: frozenset(self.words.get(name, ())) for name in _OF_LINKS}
+        pairs = [pair for pair in PAIRS if self._number.keys() >= set(pair)]
         self._firsts, self._seconds = (
-            np.array([self._number[pair[side]] for pair in PAIRS]) for side in (0, 1)
+            np.array([self._number[pair[side]] for pair in pairs], dtype=np.int64)
+            for side in (0, 1)
         )
         self.names = [
             *self.chunk_names,
-            *(" + ".join(pair) for pair in PAIRS),
+            *(" + ".join(pair) for pair in pairs),
         ]
 
     def of_chunk(self, chunk: str, tokens: Sequence[str], skeleton: str) -> bytes:

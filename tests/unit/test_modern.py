@@ -1,0 +1,52 @@
+import runpy
+import sys
+
+import pandas as pd
+import pytest
+from support.project import ROOT
+
+from spam_mlflow.data.messages import Messages
+from spam_mlflow.data.sources import modern
+from spam_mlflow.data.sources.modern import ModernSource
+from spam_mlflow.data.splitters import GroupedSplitter, without_copies
+
+SPLITTER = GroupedSplitter(test=0.2, validation=0.15, jaccard=0.6, seed=0)
+
+
+def test_the_file_is_what_the_script_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["make_modern", "--check"])
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_path(str(ROOT / "scripts" / "make_modern.py"), run_name="__main__")
+    assert stopped.value.code == 0
+
+
+def test_both_classes_have_hundreds_of_templates_and_contrast_pairs() -> None:
+    frame = ModernSource().load().frame
+    assert frame.groupby("label")["group"].nunique().min() > 250
+    held_out = modern.held_out()
+    both = held_out.groupby("kind")["label"].nunique()
+    assert {"delivery", "bank", "family", "vote"} <= set(both[both == 2].index)
+
+
+def test_no_template_is_both_trained_on_and_held_out() -> None:
+    trained, held_out = modern.training(["modern"]), modern.held_out()
+    assert not set(trained["group"]) & set(held_out["group"])
+    assert len(trained) + len(held_out) == len(ModernSource().load().frame)
+    assert 0.15 < len(held_out) / len(trained) < 0.5
+    assert modern.training([]).empty
+
+
+def test_templates_stay_together_in_a_split_of_their_own() -> None:
+    split = SPLITTER.split(ModernSource().load())
+    assert split.frame.groupby("group")["part"].nunique().max() == 1
+
+
+def test_additional_messages_go_along_without_texts_of_the_others() -> None:
+    extra = modern.training(["modern"])
+    copied = str(extra["text"][0]).upper()
+    own = ModernSource().load().frame.iloc[-400:]
+    frame = pd.concat([own.assign(source="own"), extra.iloc[:1].assign(text=copied)])
+    messages = Messages(frame.reset_index(drop=True), "csv", extra=extra)
+    kept = without_copies(messages.extra, messages.frame)
+    assert extra["text"][0] not in set(kept["text"])
+    assert 0 < len(kept) < len(extra)
