@@ -135,6 +135,7 @@ def signature(threshold: float) -> ModelSignature:
             ColSpec(DataType.string, "label"),
             ColSpec(DataType.double, "spam_probability"),
             ColSpec(DataType.double, "ham_probability"),
+            ColSpec(DataType.string, "low_confidence", required=False),
             ColSpec(Array(part), "explanation", required=False),
         ]
     )

@@ -66,7 +66,8 @@ class SpamModel(PythonModel):
                 features that moved the score and their contributions, which sum to its logit.
 
         Returns:
-            A data frame with the caller's index.
+            A data frame with the caller's index. Where a text is unlike those that the model was
+            trained on, there is a column `low_confidence` with the reason, None for other texts.
 
         Raises:
             MlflowException: (HTTP 400) For anything but strings, for texts of more than 200,000
@@ -88,13 +89,15 @@ class SpamModel(PythonModel):
         Raises:
             UserError: If explanations are asked of a model that is not linear.
         """
-        spam = self._scorer.spam_probability(texts)
+        spam, doubts = self._scorer.scores_and_doubts(texts)
         threshold = self._scorer.threshold if asked.threshold is None else asked.threshold
         answer: dict[str, list[Any]] = {
             "label": predicted_labels(spam, threshold).tolist(),
             "spam_probability": spam.tolist(),
             "ham_probability": (1 - spam).tolist(),
         }
+        if any(doubts):
+            answer["low_confidence"] = doubts
         if asked.explain:
             answer["explanation"] = self._scorer.explanations(texts)
         return answer

@@ -35,6 +35,18 @@ class Scorer(Protocol):
         """Return the spam probability of each text, shape (texts,), float64."""
         ...
 
+    def scores_and_doubts(self, texts: Sequence[str]) -> tuple[np.ndarray, list[str | None]]:
+        """Return the spam probabilities, and for each text why its score means little.
+
+        Args:
+            texts: Any strings.
+
+        Returns:
+            Array of shape (texts,), float64, and for each text a reason, None where it is like the
+            texts that the model was trained on, or where the model cannot tell.
+        """
+        ...
+
     def explanations(self, texts: Sequence[str]) -> list[list[dict[str, Any]]]:
         """Return the features that moved each text's score.
 
@@ -76,12 +88,13 @@ class LinearScorer:
 
     def spam_probability(self, texts: Sequence[str]) -> np.ndarray:
         """Return the spam probability of each text, shape (texts,), float64."""
-        heads = self._heads(texts)
-        return _sigmoid((heads[:, :2] * self._shares(heads)).sum(axis=1))
+        return self.scores_and_doubts(texts)[0]
 
-    def _heads(self, texts: Sequence[str]) -> np.ndarray:
-        """Return the value of each linear function, shape (texts, heads)."""
-        return self._vectorizer.dot(texts, self._coefficients) + self._intercepts
+    def scores_and_doubts(self, texts: Sequence[str]) -> tuple[np.ndarray, list[str | None]]:
+        """Return the spam probabilities, and for each text why its score means little."""
+        products, doubts = self._vectorizer.dot_and_doubts(texts, self._coefficients)
+        heads = products + self._intercepts
+        return _sigmoid((heads[:, :2] * self._shares(heads)).sum(axis=1)), doubts
 
     def _shares(self, heads: np.ndarray) -> np.ndarray:
         """Return the share of each expert in the log-odds, shape (texts, experts)."""
@@ -93,7 +106,8 @@ class LinearScorer:
     def explanations(self, texts: Sequence[str]) -> list[list[dict[str, Any]]]:
         """Return the features that moved each text's score most; the others are summed up."""
         rows, columns, values = self._vectorizer.coordinates(texts)
-        shares = self._shares(self._heads(texts))
+        heads = self._vectorizer.dot(texts, self._coefficients) + self._intercepts
+        shares = self._shares(heads)
         experts = self._coefficients[:, : shares.shape[1]]
         moved = values * (experts[columns] * shares[rows]).sum(axis=1)
         intercepts = (self._intercepts[: shares.shape[1]] * shares).sum(axis=1)
@@ -138,6 +152,10 @@ class KerasScorer:
             return np.zeros(0)
         rows = self._vectorizer.transform(texts)
         return np.asarray(self._network(rows, training=False))[:, 1].astype(np.float64)
+
+    def scores_and_doubts(self, texts: Sequence[str]) -> tuple[np.ndarray, list[str | None]]:
+        """Return the spam probabilities; a network cannot tell what it was not trained on."""
+        return self.spam_probability(texts), [None] * len(texts)
 
     def explanations(self, texts: Sequence[str]) -> list[list[dict[str, Any]]]:
         """Refuse, since the scores of a network are no sum over features.

@@ -52,11 +52,13 @@ class Grams(NamedTuple):
         owners: Position of each gram's text, shape (grams,), int64.
         ids: The grams as keys or as columns, depending on the reader, shape (grams,), int64.
         style: Style features, then signals, shape (texts, style features + signals), float32.
+        unknown: Share of the tokens of each text that are not in the vocabulary, shape (texts,).
     """
 
     owners: np.ndarray
     ids: np.ndarray
     style: np.ndarray
+    unknown: np.ndarray
 
 
 class GramReader:
@@ -100,7 +102,14 @@ class GramReader:
         if self._signals:
             of_chunks = _unpacked([chunk.signals for chunk in flat], owner, np.uint8)
             style = np.hstack([style, self._signals.features(*of_chunks, len(chunks))])
-        return Grams(np.concatenate([inside[0], owners]), np.concatenate([inside[1], ids]), style)
+        tokens = np.bincount(numbers[0], minlength=len(chunks))
+        known = np.bincount(numbers[0], numbers[1] > 0, minlength=len(chunks))
+        return Grams(
+            np.concatenate([inside[0], owners]),
+            np.concatenate([inside[1], ids]),
+            style,
+            1 - known / np.maximum(tokens, 1),
+        )
 
     def _encoded(self, owners: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return grams as this reader represents them, with their owners."""

@@ -3,6 +3,7 @@
 The skeleton is the text's letters run together, so that obfuscation hardly changes its n-grams.
 """
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,7 +14,7 @@ import pandas as pd
 from ..batches import batches
 from ..errors import UserError
 from ..normalization import normalize
-from . import character_ngrams, sparse_rows
+from . import character_ngrams, familiarity, sparse_rows
 from .chunks import ColumnReader, GramReader
 from .signals import Signals
 from .sparse_rows import Coordinates
@@ -120,6 +121,7 @@ class NgramVectorizer:
             np.concatenate([columns[known], anew.columns]),
             np.concatenate([counted.counts[known], anew.counts]),
             counted.style,
+            np.zeros(len(normal)),  # it is asked for new texts alone
         )
 
     def _set_vocabulary(self, vocabulary: Vocabulary, texts: int) -> None:
@@ -207,10 +209,25 @@ class NgramVectorizer:
             Array of shape (texts,) or (texts, products), float64.
         """
         if coefficients.ndim == 1:
-            return self.dot(texts, coefficients[:, None])[:, 0]
+            return self.dot_and_doubts(texts, coefficients[:, None])[0][:, 0]
+        return self.dot_and_doubts(texts, coefficients)[0]
+
+    def dot_and_doubts(
+        self, texts: Sequence[str], coefficients: np.ndarray
+    ) -> tuple[np.ndarray, list[str | None]]:
+        """Return the products as `dot` does, and for each text why they mean little.
+
+        Args:
+            texts: Any strings.
+            coefficients: Several numbers per feature, shape (n_features, products).
+
+        Returns:
+            Array of shape (texts, products), float64, and what `familiarity.doubt` says of each
+            text.
+        """
         of_grams, of_style = np.split(coefficients, [len(self._idf)])
         of_style = of_style * self._weights[:, None]
-        products = []
+        products, doubts = [], []
         for part in batches([normalize(text) for text in texts]):
             found = self._count(part)
             values, slots, norms = self._tf_idf(found)
@@ -220,7 +237,18 @@ class NgramVectorizer:
                 for of_product in of_grams.T
             ]
             products.append(np.column_stack(columns) + found.style @ of_style)
-        return np.concatenate(products)
+            doubts += self._doubts(part, found.unknown)
+        return np.concatenate(products), doubts
+
+    def _doubts(self, normal: Sequence[str], unknown: np.ndarray) -> list[str | None]:
+        found: list[str | None] = [None] * len(normal)
+        for at in np.flatnonzero(unknown >= familiarity.PERHAPS_UNKNOWN).tolist():
+            found[at] = familiarity.doubt(normal[at], self._vocabulary.words, self._scripts)
+        return found
+
+    @functools.cached_property
+    def _scripts(self) -> frozenset[str]:
+        return familiarity.scripts(self._vocabulary.words)
 
     def _matrix(self, counts: "Iterator[_Counts]") -> "csr_matrix":
         """Return the rows of texts that were counted in several parts."""
@@ -231,7 +259,7 @@ class NgramVectorizer:
         """Return the known features of normalized texts."""
         grams = self._reader.read(normal)
         found = sparse_rows.occurrences(grams.owners, grams.ids, self.n_features)
-        return _Counts(*found, grams.style)
+        return _Counts(*found, grams.style, grams.unknown)
 
     def _weighed(self, found: "_Counts") -> Coordinates:
         """Return rows, columns and values: TF-IDF in blocks of unit length, and style features."""
@@ -294,13 +322,15 @@ class _Counts(NamedTuple):
         rows: Position of each feature's text, shape (features,), int64.
         columns: Column of each feature, shape (features,), int64.
         counts: How often the text holds the feature, shape (features,), an integer type.
-        style: Style features, shape (texts, style features), float32.
+        style: Style features and signals, shape (texts, style features + signals), float32.
+        unknown: Share of unknown tokens of each text, shape (texts,).
     """
 
     rows: np.ndarray
     columns: np.ndarray
     counts: np.ndarray
     style: np.ndarray
+    unknown: np.ndarray
 
 
 class _AllCounts(NamedTuple):
