@@ -99,6 +99,9 @@ class GateSettings:
     minimum_failures: Fraction
     invariance_failures: Fraction
     direction_failures: Fraction
+    modern_ham_fpr: Fraction
+    modern_recall: Fraction
+    modern_slice_errors: Fraction
     parity: Positive
     requests: PositiveCount
     latency_ratio: Positive

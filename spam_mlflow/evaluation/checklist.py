@@ -3,9 +3,13 @@
 After Ribeiro et al. 2020, "Beyond Accuracy: Behavioral Testing of NLP Models with CheckList".
 """
 
+import random
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+
+from spam_mlflow.data import attacks
+from spam_mlflow.data.sources import modern
 
 Score = Callable[[Sequence[str]], np.ndarray]
 """From texts to their spam probabilities, shape (texts,)."""
@@ -72,3 +76,31 @@ def failure_rates(
     for tail in DIRECTION_SUFFIXES:
         after = score([text + tail for text in texts])
         yield f"direction: +{tail!r} is no less spam", float(np.mean(after < before - _DROP))
+
+
+TRANSACTIONAL = ("otp", "bank", "delivery", "operator", "links", "newsletter")
+"""Kinds of ham among today's messages that look like spam to a model of older messages."""
+
+
+def modern_error_rates(score: Score, threshold: float) -> Iterator[tuple[str, float]]:
+    """Label the held-out messages of today.
+
+    Args:
+        score: The classifier.
+        threshold: Spam probability from which a text is predicted as spam.
+
+    Yields:
+        The name of each slice, and the fraction of its messages that get the wrong label, 0 to 1:
+        all ham, all spam, each kind of TRANSACTIONAL ham, and spam without digits, punctuation and
+        capitals.
+    """
+    rows = modern.held_out()
+    spam, kind = (rows["label"] == "spam").to_numpy(), rows["kind"].to_numpy()
+    wrong = (score(rows["text"].tolist()) >= threshold) != spam
+    yield "ham", float(np.mean(wrong[~spam]))
+    yield "spam", float(np.mean(wrong[spam]))
+    for name in TRANSACTIONAL:
+        yield f"ham, {name}", float(np.mean(wrong[~spam & (kind == name)]))
+    rng = random.Random(0)  # noqa: S311 - not used for cryptography
+    plain = [attacks.plain(text, rng, 1.0) for text in rows["text"][spam]]
+    yield "spam without digits", float(np.mean(score(plain) < threshold))

@@ -3,6 +3,7 @@
 Sections follow Mitchell et al. 2019, "Model Cards for Model Reporting".
 """
 
+import re
 from collections.abc import Mapping
 
 from spam_mlflow.data.messages import Messages
@@ -10,12 +11,22 @@ from spam_mlflow.data.splitters import Split
 from spam_mlflow.evaluation.artifacts import metrics_table
 from spam_mlflow.evaluation.tables import markdown
 from spam_mlflow.scorer.classifier import Metadata
+from spam_mlflow.scorer.vectorizers import familiarity
+
+_WORD = re.compile(r"[^\W\d_]+")
+_ENGLISH = frozenset(
+    {"the", "you", "to", "and", "is", "of", "in", "for", "it", "that"}
+    | {"on", "are", "this", "have", "my", "your", "i", "u"}
+)
+_MOSTLY = 0.6  # 87 % of UCI's messages hold one of these words, 9 % of Indonesian ones
 
 _TEMPLATE = """{summary}
 
 # Spam classifier `{architecture}`
 
-Labels short English texts (SMS, comments) as ham or spam, with a probability.
+Labels short texts as ham or spam, with a probability.
+
+Trained on: {languages}
 
 ## Use
 Input: one text. Output: `label`, `spam_probability`, `ham_probability`. A text is labeled spam
@@ -33,7 +44,9 @@ from a probability of {threshold:.4f}. How this threshold was chosen: {choice}.
 {metrics}
 
 ## Limits
-English only; messages of the years 2004 to 2014 where the UCI collections were used. Labels are the
+Only for texts like those it was trained on, in their language and of their kinds; the UCI
+collections are messages of the years 2004 to 2014. An answer of the served model says where a text
+is unlike all of them (`low_confidence`): its score means little then. Labels are the
 collections' own, errors included. A spammer who knows the model can get past it. Do not delete
 messages because of its prediction alone: keep what it labels as spam where people can look.
 """
@@ -66,6 +79,7 @@ def write(
         architecture=metadata.architecture,
         threshold=metadata.threshold,
         choice=choice,
+        languages=_languages(split),
         data=_describe_data(messages, split),
         counts=markdown(("source", "label", *sizes.columns), rows),
         warning=_warning(messages, split),
@@ -87,6 +101,22 @@ def summary(metrics: Mapping[str, float], prefix: str, threshold: float) -> str:
     )
     return (
         f"F1 {f1}, recall {recall} at 0.2 % ham FPR, ham FPR {ham_fpr}, threshold {threshold:.4f}"
+    )
+
+
+def _languages(split: Split) -> str:
+    """Return in words what the messages that were trained on are written in."""
+    texts = split.frame.loc[split.frame["part"] != "test", "text"]
+    words = [set(_WORD.findall(text.casefold())) for text in texts]
+    letters = familiarity.shares("".join(texts))
+    written = ", ".join(f"{s.capitalize()} {share:.1%}" for s, share in letters.items())
+    english = sum(bool(of_text & _ENGLISH) for of_text in words) / max(len(words), 1)
+    sources = ", ".join(sorted(split.frame["source"].unique()))
+    extra = f"; in addition, {len(split.extra):,} of `modern`" if len(split.extra) else ""
+    return (
+        f"{len(texts):,} messages of {sources}{extra}. Script of the letters: {written or 'none'}. "
+        f"{english:.0%} of the messages hold one of the commonest English words, so that they are "
+        f"{'mostly' if english > _MOSTLY else 'mostly not'} English."
     )
 
 

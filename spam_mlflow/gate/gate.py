@@ -80,14 +80,16 @@ def run(
         stage.detail = "scores of the champion"
         known = KnownGroups.of(holdout)
         champion_scores = _champion_scores(champion, holdout, known, folder) if champion else None
+        extra = candidate.run_tags.get("data.extra", "")
         later = _score_checks(
-            model, champion_scores, holdout, known, settings, folder, stage, on_scores
+            model, extra, champion_scores, holdout, known, settings, folder, stage, on_scores
         )
         return [*checks, *later]
 
 
 def _score_checks(
     model: Path,
+    extra: str,
     champion: Scored | None,
     holdout: Holdout,
     known: KnownGroups,

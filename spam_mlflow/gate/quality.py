@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from spam_mlflow.config.schema import GateSettings
+from spam_mlflow.data.sources import modern
 from spam_mlflow.evaluation import bootstrap, checklist, metrics, slices
 from spam_mlflow.gate.check import Check, Holdout, Scored, check
 from spam_mlflow.scorer.labels import is_spam
@@ -169,3 +170,35 @@ def behavior_checks(
         bound = bounds[name.partition(":")[0]]
         why = "fraction of messages that fail"
         yield check(f"behavior: {name}", share <= bound, share, f"<= {bound}", why)
+
+
+def modern_checks(
+    extra: str, scored: Scored, score: checklist.Score, settings: GateSettings
+) -> Iterator[Check]:
+    """Check the labels of held-out messages of today, where the version was trained for them.
+
+    Args:
+        extra: Names of the bundled sets that the version was trained on as well.
+        scored: The version's thresholds.
+        score: Scores texts as the version does.
+        settings: Fractions of wrong labels that are allowed.
+
+    Yields:
+        A result for all ham, for all spam, and for each slice.
+    """
+    if modern.MODERN not in extra.split(","):
+        why = "the version was trained without data.extra=[modern]"
+        yield Check("modern: held-out templates", "-", "-", "not applicable", why)
+        return
+    bounds = {"ham": settings.modern_ham_fpr, "spam": 1 - settings.modern_recall}
+    names = {"ham": "modern: ham FPR", "spam": "modern: recall"}
+    for name, wrong in checklist.modern_error_rates(score, scored.thresholds.chosen):
+        bound = bounds.get(name, settings.modern_slice_errors)
+        recall = name == "spam"
+        yield check(
+            names.get(name, f"modern: {name}"),
+            wrong <= bound,
+            1 - wrong if recall else wrong,
+            f">= {settings.modern_recall}" if recall else f"<= {bound}",
+            "today's messages, of templates that no version is trained on",
+        )

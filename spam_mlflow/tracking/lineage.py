@@ -90,6 +90,8 @@ def data_tags(messages: "Messages", split: "Split | None" = None) -> dict[str, s
         "data.digest": messages.digest,
         "data.fallback": str(messages.fallback).lower(),
     }
+    if len(messages.extra):
+        tags["data.extra"] = ",".join(sorted(messages.extra["source"].unique()))
     if split is not None:
         tags |= {
             "split.name": split.name,

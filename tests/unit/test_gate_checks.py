@@ -2,7 +2,7 @@ import functools
 import io
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +12,7 @@ from spam_mlflow.config.compose import compose
 from spam_mlflow.config.instantiate import validate
 from spam_mlflow.config.paths import choices
 from spam_mlflow.config.schema import GateSettings, PromoteSettings
+from spam_mlflow.data.sources import modern
 from spam_mlflow.data.sources.sample import SampleSource
 from spam_mlflow.evaluation import slices
 from spam_mlflow.gate import provenance, quality, service
@@ -214,3 +215,24 @@ def test_a_model_that_fails_on_a_slice_is_found(holdout: Holdout) -> None:
     found = verdicts(quality.slice_checks(scored(scores), holdout, settings()))
     assert found["slice: source sample_sms"] == "failed"
     assert found["slice: capitals"] == "not applicable"
+
+
+def test_todays_messages_are_checked_where_a_version_was_trained_for_them() -> None:
+    labels = dict(modern.held_out()[["text", "label"]].to_numpy())
+
+    def perfect(texts: Sequence[str]) -> np.ndarray:
+        # Texts without digits are made of spam alone.
+        return np.array([labels.get(text, "spam") == "spam" for text in texts], dtype=float)
+
+    def all_spam(texts: Sequence[str]) -> np.ndarray:
+        return np.ones(len(texts))
+
+    any_scores = scored(np.zeros(1))
+    found = verdicts(quality.modern_checks("modern", any_scores, perfect, settings()))
+    assert set(found.values()) == {"passed"}
+    assert {"modern: ham FPR", "modern: recall", "modern: ham, otp"} < set(found)
+    found = verdicts(quality.modern_checks("modern", any_scores, all_spam, settings()))
+    assert found["modern: ham FPR"] == found["modern: ham, bank"] == "failed"
+    assert found["modern: recall"] == found["modern: spam without digits"] == "passed"
+    found = verdicts(quality.modern_checks("", any_scores, all_spam, settings()))
+    assert set(found.values()) == {"not applicable"}

@@ -24,6 +24,12 @@ def scripts(words: Collection[str]) -> frozenset[str]:
     return frozenset(s for s, count in found.items() if count >= _TRAINED_SHARE * found.total())
 
 
+def shares(text: str) -> dict[str, float]:
+    """Return the scripts of a text's letters with their shares of 0.1 % or more, largest first."""
+    found = Counter(_script(c) for c in text if c.isalpha())
+    return {s: n / found.total() for s, n in found.most_common() if n >= 0.001 * found.total()}
+
+
 def doubt(text: str, known: Collection[str], trained_scripts: frozenset[str]) -> str | None:
     """Return why a score of a text means little, None where it is like what was trained on.
 
