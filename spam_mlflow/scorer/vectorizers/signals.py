@@ -220,10 +220,11 @@ class Signals:
             Array of shape (texts, len(names)), float32: 1 where a signal, or both of a pair, is in
             the text, else 0.
         """
-        width = len(self.chunk_names)
-        there = np.zeros((texts, width), dtype=np.float32)
-        there.reshape(-1)[owners * width + numbers] = 1
-        return np.hstack([there, there[:, self._firsts] * there[:, self._seconds]])
+        single = len(self.chunk_names)
+        found = np.zeros((texts, len(self.names)), dtype=np.float32)
+        found[owners, numbers] = 1
+        np.multiply(found[:, self._firsts], found[:, self._seconds], out=found[:, single:])
+        return found
 
 
 def _of_number(folded: str, bare: str) -> list[str]:
