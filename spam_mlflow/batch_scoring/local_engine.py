@@ -20,6 +20,16 @@ from spam_mlflow.errors import UserError
 PACKAGE = "spam_batch_worker"
 """Import name of the worker's code outside this project."""
 
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    # The memory of one batch's arrays serves those of the next: otherwise glibc returns it to the
+    # system and asks for it again, which takes a sixth of the time.
+    "MALLOC_MMAP_THRESHOLD_": str(2**30),
+    "MALLOC_TRIM_THRESHOLD_": str(2**30),
+    "MALLOC_TOP_PAD_": str(2**24),
+}
+"""Variables of a process that scores, where the user has not set them."""
+
 _ATTEMPTS = 3  # at a part whose process is killed
 
 
@@ -115,7 +125,7 @@ class _Process:
             process = self._process = subprocess.Popen(
                 # With -P, Python does not look for packages in the working directory.
                 [sys.executable, "-P", "-m", f"{PACKAGE}.process", str(self._job)],
-                env={"OMP_NUM_THREADS": "1", **os.environ, "PYTHONPATH": path},
+                env={**ENVIRONMENT, **os.environ, "PYTHONPATH": path},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

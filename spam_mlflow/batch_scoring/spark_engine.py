@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spam_mlflow.batch_scoring.local_engine import PACKAGE, copy_worker
+from spam_mlflow.batch_scoring.local_engine import ENVIRONMENT, PACKAGE, copy_worker
 from spam_mlflow.batch_worker.jobs import Job, Part
 from spam_mlflow.batch_worker.part_scoring import Record
 from spam_mlflow.batch_worker.spark_tasks import MODEL_ARCHIVE
@@ -212,7 +212,8 @@ def _session(settings: SparkSettings) -> "Iterator[SparkSession]":
 
 def _configured(builder: Any, settings: SparkSettings) -> Any:
     builder = builder.appName("spam_mlflow score")
-    options = dict(setting.split("=", 1) for setting in settings.config)
+    given = dict(setting.split("=", 1) for setting in settings.config)
+    options = {f"spark.executorEnv.{name}": value for name, value in ENVIRONMENT.items()} | given
     if settings.remote is not None:
         builder = builder.remote(settings.remote)
     else:

@@ -9,7 +9,7 @@ import itertools
 import re
 import struct
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -125,12 +125,17 @@ class GramReader:
             self._remembered = {}
         remembered = self._remembered  # another thread may replace the attribute
         pieces = [self._pieces(text) for text in normal]
-        distinct = dict.fromkeys(itertools.chain.from_iterable(pieces))
-        chunks = {piece: chunk for piece in distinct if (chunk := remembered.get(piece))}
-        new = self._read_new([piece for piece in distinct if piece not in chunks])
-        chunks |= new
+        found: list[list[Any]] = [list(map(remembered.get, of_text)) for of_text in pieces]
+        gaps = [at for at, of_text in enumerate(found) if not all(of_text)]
+        missing = (
+            p for at in gaps for p, chunk in zip(pieces[at], found[at], strict=True) if not chunk
+        )
+        new = self._read_new(list(dict.fromkeys(missing)))
         remembered.update((p, c) for p, c in new.items() if len(p) <= _REMEMBERED_LENGTH)
-        return [list(map(chunks.__getitem__, of_text)) for of_text in pieces]
+        for at in gaps:
+            known = zip(pieces[at], found[at], strict=True)
+            found[at] = [chunk or new[piece] for piece, chunk in known]
+        return found
 
     def _read_new(self, pieces: Sequence[str]) -> dict[str, Chunk]:
         """Return the chunk of each of several distinct pieces of text."""
