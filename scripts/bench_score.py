@@ -103,9 +103,8 @@ def score_with_svm(folder: Path, file: Path, output: Path) -> None:
             writer.write_table(pa.table([kept.pop(0), named, scores], schema=schema))
 
 
-def command(system: str, folder: Path, file: Path) -> list[str]:
+def command(system: str, folder: Path, file: Path, output: Path) -> list[str]:
     """Return the command line that scores a file with a system."""
-    output = folder / f"scores-{system}-{uuid.uuid4().hex}"
     if system == SVM:
         return [
             sys.executable,
@@ -166,7 +165,9 @@ def measured(system: str, folder: Path, file: Path, rows: int) -> Mapping[str, f
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.perf_counter()
     process = subprocess.Popen(
-        command(system, folder, file), env=environment(folder), stderr=subprocess.DEVNULL
+        command(system, folder, file, folder / f"scores-{uuid.uuid4().hex}"),
+        env=environment(folder),
+        stderr=subprocess.DEVNULL,
     )
     watch = Watch(process.pid)
     if process.wait():

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from spam_mlflow import batch_worker
+from spam_mlflow.batch_scoring.output_folder import GOES_ON
 from spam_mlflow.batch_worker.jobs import Job, Part
 from spam_mlflow.batch_worker.part_scoring import Record
 from spam_mlflow.errors import UserError
@@ -89,6 +90,7 @@ class _Process:
         self._scratch, self._job = scratch, job
         self._log = scratch / f"worker-{number}.log"
         self._process: subprocess.Popen[str] | None = None
+        self._ended = False
 
     def score(self, part: Part) -> Record:
         """Score a part.
@@ -98,11 +100,13 @@ class _Process:
         """
         for _ in range(_ATTEMPTS):
             answer = self._asked(part)
+            if answer is not None and "error" in answer:
+                raise UserError(f"{answer['error']}; {GOES_ON}")
             if answer is not None:
                 return Record.from_json(answer["record"])
         raise UserError(
             f"the process that scored {part.name} ended {_ATTEMPTS} times ({self._last_words()}); "
-            "is there too little memory? set workers or part_rows lower"
+            f"is there too little memory? set workers lower; {GOES_ON}"
         )
 
     def _asked(self, part: Part) -> dict[str, Any] | None:
@@ -118,7 +122,7 @@ class _Process:
 
     def _started(self) -> "subprocess.Popen[str] | None":
         """Return the process, when it has loaded the model; None if it was killed before."""
-        if self._process is not None:
+        if self._process is not None or self._ended:
             return self._process
         path = os.pathsep.join([str(self._scratch), *filter(None, [os.environ.get("PYTHONPATH")])])
         with self._log.open("ab") as log:
@@ -132,7 +136,10 @@ class _Process:
                 encoding="utf-8",
                 start_new_session=True,  # Ctrl-C is for the job, which ends its processes
             )
-        return process if self._answer(process) is not None else None
+        answer = self._answer(process)
+        if answer is not None and "error" in answer:
+            raise UserError(str(answer["error"]))
+        return process if answer is not None else None
 
     def _answer(self, process: "subprocess.Popen[str]") -> dict[str, Any] | None:
         assert process.stdout is not None
@@ -141,14 +148,17 @@ class _Process:
             self.stop()
             return None
         answer: dict[str, Any] = json.loads(line)
-        if "error" in answer:
-            raise UserError(str(answer["error"]))
         return answer
 
     def _last_words(self) -> str:
         lines = self._log.read_text(encoding="utf-8", errors="replace").split("\n")
         said = [line.strip() for line in lines if line.strip()]
         return "".join(filter(str.isprintable, said[-1]))[:200] if said else "it was killed"
+
+    def end(self) -> None:
+        """End the process for good."""
+        self._ended = True
+        self.stop()
 
     def stop(self) -> None:
         """End the process, whatever it does: a part is complete or not there."""
@@ -202,7 +212,7 @@ class _Pool:
         try:
             while (part := self._next()) is not None:
                 self._answers.put(process.score(part))
-            process.stop()
+            process.end()
         except Exception as error:  # it is raised where the records are read
             self._answers.put(error)
         self._answers.put(None)
@@ -215,4 +225,4 @@ class _Pool:
         """End all processes."""
         self._stopped = True
         for process in self._processes:
-            process.stop()
+            process.end()

@@ -12,6 +12,9 @@ from spam_mlflow.errors import UserError
 
 JOB_FILE = "_job.json"
 MANIFEST_FILE = "_manifest.json"
+GOES_ON = "once that is solved, the same command goes on where this one stopped"
+"""What to say after an error that is none of the input or the settings."""
+
 _FORMAT = 1  # of these files; raised when the same job would divide or write something otherwise
 
 

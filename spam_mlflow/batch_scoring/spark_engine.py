@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spam_mlflow.batch_scoring.local_engine import ENVIRONMENT, PACKAGE, copy_worker
+from spam_mlflow.batch_scoring.output_folder import GOES_ON
 from spam_mlflow.batch_worker.jobs import Job, Part
 from spam_mlflow.batch_worker.part_scoring import Record
 from spam_mlflow.batch_worker.spark_tasks import MODEL_ARCHIVE
@@ -106,7 +107,7 @@ class _Run:
             UserError: If the query failed.
         """
         if self._error is not None:
-            raise UserError(f"Spark: {_reason(self._error)}") from self._error
+            raise UserError(f"Spark: {_reason(self._error)}; {GOES_ON}") from self._error
         return self._rows
 
 
@@ -139,7 +140,7 @@ def _records(job: Job, rows: Sequence[Any]) -> Iterator[Record]:
     for row in rows:
         answer = json.loads(row["answer"])
         if "error" in answer:
-            raise UserError(str(answer["error"]))
+            raise UserError(f"{answer['error']}; {GOES_ON}")
         record = Record.from_json(answer["record"])
         if not set(record.files) <= set(sizes):
             raise UserError(

@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from spam_mlflow import __version__, progress
 from spam_mlflow.batch_scoring import inspection, listing, local_engine, plan, spark_engine
 from spam_mlflow.batch_scoring.inspection import Columns, Inspected
-from spam_mlflow.batch_scoring.output_folder import Identity, OutputFolder
+from spam_mlflow.batch_scoring.output_folder import GOES_ON, Identity, OutputFolder
 from spam_mlflow.batch_worker.folders import Folder
 from spam_mlflow.batch_worker.jobs import Job
 from spam_mlflow.batch_worker.part_scoring import Record
@@ -32,7 +32,6 @@ from spam_mlflow.tracking import runs
 logger = logging.getLogger(__name__)
 
 _SHOWN = 10  # files that cannot be scored, each in a line of its own
-_GOES_ON = "once that is solved, the same command goes on where this one stopped"
 _DECISIVE = (
     *("text_column", "id_column", "columns", "header", "encoding", "separator", "quoting"),
     *("threshold", "explain", "format", "part_rows"),
@@ -215,7 +214,7 @@ def _explained(output: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"output={output!r}: {explained(error)}; {_GOES_ON}") from error
+        raise UserError(f"output={output!r}: {explained(error)}; {GOES_ON}") from error
 
 
 def _report(output: str, found: Inspected, manifest: Mapping[str, Any]) -> None:

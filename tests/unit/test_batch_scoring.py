@@ -3,6 +3,7 @@
 import csv
 import json
 import random
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,12 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 from support.servers import storage
 
-from spam_mlflow.batch_scoring import inspection, listing, plan
+from spam_mlflow.batch_scoring import inspection, listing, local_engine, plan
 from spam_mlflow.batch_scoring.inspection import Columns
 from spam_mlflow.batch_scoring.output_folder import Identity, OutputFolder
 from spam_mlflow.batch_worker import part_scoring
 from spam_mlflow.batch_worker.folders import TEMPORARY, Folder
-from spam_mlflow.batch_worker.jobs import InputFile, Job
+from spam_mlflow.batch_worker.jobs import InputFile, Job, Part
 from spam_mlflow.batch_worker.part_scoring import PartScorer, Record
 from spam_mlflow.batch_worker.rows import LONGEST
 from spam_mlflow.errors import UserError
@@ -411,3 +412,23 @@ def test_jobs_survive_being_written_as_json() -> None:
     found = inspection.Inspected((file,), pa.schema([("id", pa.string())]))
     begun = job(Folder("b/c", {"attempts": 2}), found, wanted, Path("/out"))
     assert Job.from_json(begun.to_json()) == begun
+
+
+# Processes on this machine
+
+
+def test_a_process_that_ends_again_and_again_takes_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = inspection.Inspected((InputFile("a", "a", 1, "d"),), pa.schema([("id", pa.string())]))
+    begun = job(Folder(str(tmp_path)), found, columns(), tmp_path / "out")
+    monkeypatch.setattr("sys.executable", shutil.which("false"))
+    with pytest.raises(UserError, match=r"scored part-00007 ended 3 times .*the same command goes"):
+        local_engine.score(begun, iter([Part(7, 0)]), 1, tmp_path, lambda record: None)
+
+
+def test_a_model_that_cannot_be_loaded_takes_one_line(tmp_path: Path) -> None:
+    found = inspection.Inspected((InputFile("a", "a", 1, "d"),), pa.schema([("id", pa.string())]))
+    begun = job(Folder(str(tmp_path)), found, columns(), tmp_path / "out")
+    with pytest.raises(UserError, match="the model cannot be used: "):
+        local_engine.score(begun, iter([Part(0, 0)]), 1, tmp_path, lambda record: None)

@@ -1,0 +1,102 @@
+"""Kill bulk scoring at random moments, go on, and compare with an undisturbed run.
+
+    python -m scripts.kill_score --data-dir FOLDER [--kills 10] [--engine local] [--rows 60000]
+
+Each kill is a SIGKILL of the command, of one of its workers or, with --engine spark, of Java or of
+one of Spark's Python processes. A command that ends is given again, until all kills are done and it
+ends by itself. The output must then hold the same files, byte for byte.
+"""
+
+import argparse
+import json
+import random
+import subprocess
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from scripts import bench_score
+
+PART_ROWS = 1000
+
+
+def start(engine: str, folder: Path, output: str) -> "subprocess.Popen[bytes]":
+    """Begin to score the messages, or go on."""
+    line = bench_score.command(engine, folder, folder / "messages.parquet", folder / output)
+    line = [*line, f"part_rows={PART_ROWS}"]
+    return subprocess.Popen(
+        line, env=bench_score.environment(folder), stderr=(folder / "log").open("ab")
+    )
+
+
+def manifest(folder: Path, output: str) -> dict[str, Any]:
+    """Return the manifest of complete scores."""
+    found: dict[str, Any] = json.loads((folder / output / "_manifest.json").read_text())
+    return found
+
+
+def kill_one(process: "subprocess.Popen[bytes]", rng: random.Random) -> str:
+    """Kill the command or one of its descendants, and return what it was."""
+    root = psutil.Process(process.pid)
+    victim = rng.choice([root, *root.children(recursive=True)])
+    name = "command" if victim == root else victim.name()
+    victim.kill()
+    return name
+
+
+def disturbed(engine: str, folder: Path, kills: int, seconds: float) -> Counter[str]:
+    """Score while processes are killed, and return how many of each kind were.
+
+    Args:
+        engine: Of the command.
+        folder: Folder with the messages.
+        kills: How many.
+        seconds: Longest time between the start, or a kill, and the next kill.
+    """
+    rng, killed = random.Random(0), Counter[str]()
+    process = start(engine, folder, "disturbed")
+    while killed.total() < kills:
+        time.sleep(rng.uniform(0, seconds))
+        if process.poll() is None:
+            killed[kill_one(process, rng)] += 1
+            time.sleep(0.5)
+        if process.poll() is not None:
+            if process.returncode == 0:
+                break
+            process = start(engine, folder, "disturbed")
+    while process.wait():
+        process = start(engine, folder, "disturbed")
+    return killed
+
+
+def main() -> None:
+    """Print what was killed, and whether the output is as it should be."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data-dir", required=True, help="folder with the UCI files")
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--engine", choices=("local", "spark"), default="local")
+    parser.add_argument("--rows", type=int, default=60_000)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        data_dir = str(Path(arguments.data_dir).resolve())
+        bench_score.train(data_dir, folder)
+        bench_score.write(data_dir, arguments.rows, False, folder / "messages.parquet")
+        begun = time.monotonic()
+        if start(arguments.engine, folder, "undisturbed").wait():
+            raise SystemExit((folder / "log").read_text())
+        seconds = time.monotonic() - begun
+        killed = disturbed(arguments.engine, folder, arguments.kills, seconds)
+        expected, found = (manifest(folder, name) for name in ("undisturbed", "disturbed"))
+        same = expected["files"] == found["files"] and expected["counts"] == found["counts"]
+        print(dict(killed), "the same files" if same else "OTHER FILES", found["counts"])
+
+
+if __name__ == "__main__":
+    main()
