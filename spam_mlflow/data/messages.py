@@ -52,6 +52,7 @@ class Messages:
             return self
         kept = self.frame[~self.is_train_only].reset_index(drop=True)
         return dataclasses.replace(self, frame=kept, train_only=())
+
     extra: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(COLUMNS)))
 
     def only(self, sources: Sequence[str]) -> "Messages":
