@@ -31,8 +31,8 @@ _ROWS_AT_ONCE = 1024  # rows that are scored at a time
 _GATE_COST = 0.3  # of the gate's loss, as `cost` is of the others'
 _MESSAGES_IN_EXTRA = 0.3  # weight of a message where the second expert is calibrated
 
-_OWN = {MESSAGE: 1.0, COPY: 0.5, PLAIN_COPY: 0.5}
-"""Weight of each role in the expert for the messages."""
+_OWN = ({MESSAGE: 1.0}, {MESSAGE: 1.0, COPY: 1.0, PLAIN_COPY: 1.0})
+"""Weight of each role in the heads whose mean is the expert for the messages."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class CrossFit:
         """
         rows = self._rows
         messages, held_out = rows.role == MESSAGE, rows.fold == 0
-        head = self._solve({MESSAGE: 1.0}, ~held_out, number * PASSES)
+        head = self._solve(_OWN[0], ~held_out, number * PASSES)
         found = {}
         for prefix, part in (("", messages & ~held_out), ("val_", messages & held_out)):
             margins, spam = head.margins(rows.inputs[part]), rows.spam[part]
@@ -132,7 +132,7 @@ class CrossFit:
             (messages,).
         """
         passes = epochs * PASSES
-        own, held_out = self._cross_fitted(lambda part: self._solve(_OWN, part, passes))
+        own, held_out = self._cross_fitted(lambda part: self._own(part, passes))
         spam = self._rows.spam[self._scored]
         of_messages = self._rows.role[self._scored] == MESSAGE
         slope, shift = large_margin.platt(held_out[of_messages], spam[of_messages])
@@ -164,6 +164,12 @@ class CrossFit:
         gate = gate.scaled(slope, shift + self._gate_bias)
         share = sigmoid(held_out * slope + shift + self._gate_bias)
         return extra, gate, (1 - share) * own + share * log_odds
+
+    def _own(self, part: np.ndarray, passes: int) -> Head:
+        altered = self._rows.has(COPY) or self._rows.has(PLAIN_COPY)
+        return large_margin.mean(
+            [self._solve(weights, part, passes) for weights in _OWN[: 1 + altered]]
+        )
 
     def _solve(self, of_roles: Mapping[str, float], part: np.ndarray, passes: int) -> Head:
         weights = sum((self._rows.role == role) * weight for role, weight in of_roles.items())

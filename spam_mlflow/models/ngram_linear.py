@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Length = Annotated[int, Field(ge=1, le=LONGEST)]
 """Length of an n-gram in characters."""
 
-_GATE_BIAS = -1.5  # log-odds by which the gate is in favor of the messages' own expert
+_GATE_BIAS = -1.0  # log-odds by which the gate is in favor of the messages' own expert
 
 
 @dataclass(frozen=True, config=CONFIG)

@@ -67,7 +67,7 @@ class SpamModel(PythonModel):
 
         Returns:
             A data frame with the caller's index. Where a text is unlike those that the model was
-            trained on, there is a column `low_confidence` with the reason, None for other texts.
+            trained on, there is a column `low_confidence` with the reason, "" for other texts.
 
         Raises:
             MlflowException: (HTTP 400) For anything but strings, for texts of more than 200,000
@@ -97,7 +97,7 @@ class SpamModel(PythonModel):
             "ham_probability": (1 - spam).tolist(),
         }
         if any(doubts):
-            answer["low_confidence"] = doubts
+            answer["low_confidence"] = [doubt or "" for doubt in doubts]
         if asked.explain:
             answer["explanation"] = self._scorer.explanations(texts)
         return answer

@@ -146,8 +146,8 @@ def rewrite_metadata(folder: Path, **changes: object) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format_version": 3}, "has format version 3, but this code reads 2"),
-        ({"format_version": None}, "has format version None, but this code reads 2"),
+        ({"format_version": 4}, "has format version 4, but this code reads 3"),
+        ({"format_version": None}, "has format version None, but this code reads 3"),
         ({"normalizer_version": "3"}, "has normalizer version 3, but this code reads 2"),
     ],
 )
