@@ -13,6 +13,7 @@ import random
 import re
 import string
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -217,10 +218,13 @@ def messages() -> pd.DataFrame:
     """Return the messages: columns `text`, `label`, `kind` and `group`."""
     rng = random.Random(SEED)
     rows = []
-    for number, (label, kind, template) in enumerate(_templates(), start=1):
+    numbers: Counter[str] = Counter()
+    for label, kind, template in _templates():
+        numbers[label] += 1
+        group = f"modern_{label}_{numbers[label]:03}"
         for at in range(PER_TEMPLATE):
             text = _filled(template, rng)
-            rows.append((_typed(text, rng) if at else text, label, kind, f"modern_{number:03}"))
+            rows.append((_typed(text, rng) if at else text, label, kind, group))
     frame = pd.DataFrame(rows, columns=["text", "label", "kind", "group"])
     return frame.drop_duplicates("text", ignore_index=True)
 
