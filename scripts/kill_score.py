@@ -2,9 +2,10 @@
 
     python -m scripts.kill_score --data-dir FOLDER [--kills 10] [--engine local] [--rows 60000]
 
-Each kill is a SIGKILL of the command, of one of its workers or, with --engine spark, of Java or of
-one of Spark's Python processes. A command that ends is given again, until all kills are done and it
-ends by itself. The output must then hold the same files, byte for byte.
+Each kill, at a random moment, is a SIGKILL of the command, of one of its workers or, with --engine
+spark, of Java or of one of Spark's Python processes. A command that was killed is given again,
+until it ends by itself, and then begins anew elsewhere until all kills are done. Every output must
+hold the same files, byte for byte.
 """
 
 import argparse
@@ -42,35 +43,35 @@ def manifest(folder: Path, output: str) -> dict[str, Any]:
 def kill_one(process: "subprocess.Popen[bytes]", rng: random.Random) -> str:
     """Kill the command or one of its descendants, and return what it was."""
     root = psutil.Process(process.pid)
-    victim = rng.choice([root, *root.children(recursive=True)])
-    name = "command" if victim == root else victim.name()
+    victims = root.children(recursive=True)
+    victim = rng.choice(victims) if victims and rng.random() < 0.5 else root
+    name = "command" if victim == root else f"its {victim.name()}"
     victim.kill()
     return name
 
 
-def disturbed(engine: str, folder: Path, kills: int, seconds: float) -> Counter[str]:
-    """Score while processes are killed, and return how many of each kind were.
+def disturbed(
+    engine: str, folder: Path, output: str, seconds: float, rng: random.Random, left: int
+) -> list[str]:
+    """Score while processes are killed, and return what was killed.
 
     Args:
         engine: Of the command.
         folder: Folder with the messages.
-        kills: How many.
-        seconds: Longest time between the start, or a kill, and the next kill.
+        output: Name of the folder for the scores.
+        seconds: Longest time to the next kill.
+        rng: Draws moments and victims.
+        left: Number of kills at most.
     """
-    rng, killed = random.Random(0), Counter[str]()
-    process = start(engine, folder, "disturbed")
-    while killed.total() < kills:
-        time.sleep(rng.uniform(0, seconds))
-        if process.poll() is None:
-            killed[kill_one(process, rng)] += 1
-            time.sleep(0.5)
-        if process.poll() is not None:
-            if process.returncode == 0:
-                break
-            process = start(engine, folder, "disturbed")
-    while process.wait():
-        process = start(engine, folder, "disturbed")
-    return killed
+    killed: list[str] = []
+    process = start(engine, folder, output)
+    while True:
+        try:
+            if process.wait(rng.uniform(0, seconds) if len(killed) < left else None) == 0:
+                return killed
+            process = start(engine, folder, output)
+        except subprocess.TimeoutExpired:
+            killed.append(kill_one(process, rng))
 
 
 def main() -> None:
@@ -92,10 +93,14 @@ def main() -> None:
         if start(arguments.engine, folder, "undisturbed").wait():
             raise SystemExit((folder / "log").read_text())
         seconds = time.monotonic() - begun
-        killed = disturbed(arguments.engine, folder, arguments.kills, seconds)
-        expected, found = (manifest(folder, name) for name in ("undisturbed", "disturbed"))
-        same = expected["files"] == found["files"] and expected["counts"] == found["counts"]
-        print(dict(killed), "the same files" if same else "OTHER FILES", found["counts"])
+        rng, killed, same = random.Random(0), list[str](), True
+        expected = manifest(folder, "undisturbed")
+        while len(killed) < arguments.kills:
+            output, left = f"disturbed-{len(killed)}", arguments.kills - len(killed)
+            killed += disturbed(arguments.engine, folder, output, seconds, rng, left)
+            found = manifest(folder, output)
+            same = same and all(found[key] == expected[key] for key in ("files", "counts"))
+        print(dict(Counter(killed)), "the same files" if same else "OTHER FILES", found["counts"])
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -62,7 +63,7 @@ def score(
     if not planned:
         return
     archive = _archive(job, scratch)
-    with _session(settings) as spark, _importable(scratch):
+    with _quiet(), _session(settings) as spark, _importable(scratch):
         spark.addArtifacts(str(archive), pyfile=True)
         tasks = importlib.import_module(f"{PACKAGE}.spark_tasks")
         function = tasks.task(job.to_json(), [json.dumps(vars(part)) for part in planned])
@@ -162,6 +163,14 @@ def _archive(job: Job, scratch: Path) -> Path:
         for file in sorted(path for path in package.rglob("*") if path.is_file()):
             stream.write(file, file.relative_to(scratch))
     return archive
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Suppress PySpark's warning that its own pandas is not ours, which is not used here."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "PySpark does not yet fully support", FutureWarning)
+        yield
 
 
 @contextlib.contextmanager

@@ -148,10 +148,12 @@ class _ParquetRows:
             first += 1
         self._names = [job.text_column, *_others(job)]
         self._rest: pa.RecordBatch | None = None
+        # Parts of long texts have few rows, and so must batches.
+        at_once = min(AT_ONCE, part.length)
         # Each by itself: a batch of several would be lost where one of them is damaged.
         self._batches = itertools.chain.from_iterable(
             opened.iter_batches(
-                AT_ONCE, row_groups=[i], columns=list(dict.fromkeys(self._names)), use_threads=False
+                at_once, row_groups=[i], columns=list(dict.fromkeys(self._names)), use_threads=False
             )
             for i in range(first, len(sizes))
         )

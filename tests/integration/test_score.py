@@ -82,7 +82,12 @@ def kill_job(job: int) -> bool:
     return True
 
 
-@pytest.mark.parametrize("kill", [kill_worker, kill_job])
+def interrupt_job(job: int) -> bool:
+    os.kill(job, signal.SIGINT)
+    return True
+
+
+@pytest.mark.parametrize("kill", [kill_worker, kill_job, interrupt_job])
 def test_every_message_is_scored_once_whatever_is_killed(
     trained_project: Project, kill: Callable[[int], bool]
 ) -> None:
