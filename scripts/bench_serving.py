@@ -2,6 +2,8 @@
 
     python -m scripts.bench_serving --data-dir FOLDER [--model-uri models:/spam-classifier@champion]
                                     [--soak 20000] [--turn 50]
+    python -m scripts.bench_serving --data-dir FOLDER --stores none sqlite sqlite-full dynamodb
+                                    [--kills 5] [--soak 20000] [--outage 60]
 
 All three run at once in MLflow's scoring server, as `mlflow models serve` starts it, with the same
 packages, and are measured in turns over persistent connections. A turn has 50 messages: in
@@ -9,6 +11,11 @@ turns of one, the LSTM would evict the processor's caches before every message. 
 the tutorial's LSTM behind Keras's `predict`; its weights are untrained, which changes no times. The
 soak test sends single messages from 8 clients while 4 others send bad and heavy requests, which are
 a tenth of all, and checks every answer.
+
+With `--stores`, the model is served by `spam-mlflow serve` with each store, beside MLflow's server,
+in turns as above. `--kills` kills the server with SQLite while `--soak` messages are sent, and
+`--outage` stops DynamoDB; both compare what was answered with what is stored. DynamoDB is moto's
+server on the same cores.
 """
 
 import argparse
@@ -32,7 +39,7 @@ import numpy as np
 import pandas as pd
 import requests
 
-from scripts import bench_quality
+from scripts import bench_quality, store_servers
 from spam_mlflow.config.compose import compose
 from spam_mlflow.config.instantiate import validate
 from spam_mlflow.config.paths import PACKAGE
@@ -336,6 +343,54 @@ def measure(
     return pd.DataFrame(rows).T
 
 
+def _measure_stores(arguments: argparse.Namespace, texts: Sequence[str]) -> None:
+    """Print the times of each store, and what was lost."""
+    uri = arguments.model_uri
+    with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:
+        folder = Path(scratch)
+        dynamo = None
+        if "dynamodb" in arguments.stores or arguments.outage:
+            dynamo = stack.enter_context(store_servers.dynamo(folder))
+        with contextlib.ExitStack() as servers:
+            model = loading.download(uri, folder / "served")
+            running = {
+                "MLflow's server": servers.enter_context(
+                    scoring_server.running(model, folder / "mlflow.log")
+                )
+            }
+            for store in arguments.stores:
+                chosen = store_servers.overrides(store, folder, dynamo)
+                app = servers.enter_context(store_servers.serving(uri, chosen, folder))
+                running[f"store={store}"] = app
+            print(_store_table(running, texts, arguments.requests, arguments.turn), flush=True)
+        if arguments.kills:
+            count = arguments.soak or 20_000
+            print("killed:", store_servers.killed(uri, texts, count, arguments.kills, folder))
+        if arguments.outage and dynamo is not None:
+            found = store_servers.cut_off(uri, texts, arguments.outage, dynamo, folder)
+            print("without DynamoDB:", found)
+
+
+def _store_table(
+    servers: dict[str, ScoringServer], texts: Sequence[str], count: int, turn: int
+) -> str:
+    """Return latency and throughput of each server, and their ratios to the first one's."""
+    latency = np.median(_latency_ms(list(servers.values()), texts, count, turn), axis=1)
+    rates = np.array(
+        [
+            [_requests_per_second(s, texts, count) for s in servers.values()]
+            for _ in range(ROUNDS // 2)
+        ]
+    )
+    rate = np.median(rates, axis=0)
+    heads = ("", "p50, ms", "ratio", f"requests/s, {CLIENTS} clients", "ratio")
+    rows = [
+        (name, f"{ms:.2f}", f"{ms / latency[0]:.2f}", f"{per:.0f}", f"{per / rate[0]:.2f}")
+        for name, ms, per in zip(servers, latency, rate, strict=True)
+    ]
+    return markdown(heads, rows)
+
+
 def main() -> None:
     """Run what the command line asks for and print Markdown."""
     parser = argparse.ArgumentParser(
@@ -346,11 +401,17 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=400, help="single messages to time")
     parser.add_argument("--turn", type=int, default=50, help="single messages in a row per server")
     parser.add_argument("--soak", type=int, default=0, help="requests of the soak test; 0: no test")
+    parser.add_argument("--stores", nargs="+", choices=store_servers.STORES, default=())
+    parser.add_argument("--kills", type=int, default=0, help="of the server with SQLite")
+    parser.add_argument("--outage", type=float, default=0, help="seconds without DynamoDB")
     arguments = parser.parse_args()
     if min(arguments.turn, arguments.requests) < 1:
         parser.error("--turn and --requests must be 1 or more")
     runs.connect()
     texts = bench_quality.load(arguments.data_dir)["text"].tolist()
+    if arguments.stores:
+        _measure_stores(arguments, texts)
+        return
     keras_backend.load()
     with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:
         folder = Path(scratch)

@@ -44,7 +44,7 @@ TEXT_BYTES = 280_000
 _INDEX = "by_stream"  # of the items of a day, by their own IDs
 _INFERENCES, _FEEDBACK = "inferences", "feedback"
 _AT_ONCE = 25  # items of a batch; DynamoDB's limit
-_LOOK_SECONDS = 0.2  # between two looks at an empty spool
+_LOOK_SECONDS = 0.2  # that a batch has to come together
 _LONGEST_WAIT = 30.0  # seconds after several failures
 _CLOSE_SECONDS = 5.0  # that shipping may take at the end
 _READERS = 8  # requests at the same time for the feedback of a page
@@ -265,8 +265,7 @@ class DynamoStore:
             try:
                 while self._ship():
                     failures, self._error = 0, ""
-                    if self._ended.is_set() and not self._waiting:
-                        break
+                failures, self._error = 0, ""
             except UserError as error:
                 if not self._error:
                     logger.warning("Inferences wait in the spool: %s", error)
@@ -277,13 +276,13 @@ class DynamoStore:
             if self._ended.is_set():
                 return
             wait = min(_LOOK_SECONDS * 2**failures, _LONGEST_WAIT)
-            if failures:
-                self._ended.wait(wait)
-            elif self._wake.wait(wait):
+            if not failures:
+                self._wake.wait()
                 self._wake.clear()
+            self._ended.wait(wait)  # so that a batch comes together
 
     def _ship(self) -> bool:
-        """Ship one batch, and return whether there was one.
+        """Ship one batch, and return whether it was a full one, after which there may be more.
 
         Raises:
             UserError: If DynamoDB fails; the batch stays in the spool.
@@ -296,7 +295,7 @@ class DynamoStore:
         self._spool.remove([row.id for row in inferences], [item.id for item in said])
         self._count(-len(inferences))
         self._shipped += len(inferences)
-        return True
+        return len(inferences) + len(said) == _AT_ONCE
 
     def _put(self, items: Sequence[Mapping[str, Any]]) -> None:
         """Write a batch, and again what DynamoDB had no capacity for."""

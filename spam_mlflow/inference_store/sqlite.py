@@ -5,7 +5,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -208,10 +208,15 @@ class SqliteStore:
             reader: sqlite3.Connection = self._local.reader
             return reader.execute(f"SELECT {', '.join(columns)} {rest}", arguments).fetchall()
 
-    def _insert(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        statement = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({_marks(columns)})"  # noqa: S608
-        with self._explained(), self._transaction() as cursor:
-            cursor.executemany(statement, rows)
+    def _insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Insert rows in one statement, which is a transaction by itself.
+
+        Each step of SQLite lets go of the interpreter, and other threads keep it for a while.
+        """
+        marks = ", ".join([f"({_marks(columns)})"] * len(rows))
+        statement = f"INSERT INTO {table} ({', '.join(columns)}) VALUES {marks}"  # noqa: S608
+        with self._explained(), self._lock:
+            self._writer.execute(statement, [value for row in rows for value in row])
 
     def _delete(self, table: str, column: str, ids: Sequence[str]) -> None:
         for part in _parts(ids):

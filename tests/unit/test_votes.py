@@ -150,7 +150,6 @@ def test_feedback_is_a_small_part_of_the_training_rows(labels: int) -> None:
     attack = [
         report(text, "ham", f"user {n % 5 if labels < 2000 else n}", day=f"day {n // 20}")
         for n, text in enumerate(texts)
-        for _ in range(1)
     ]
     pairs = [*attack, *(report(r.text, "ham", "other", day=r.feedback.id) for r in attack)]
     split = splitter().split(with_feedback(sample(), rows(pairs)))

@@ -1,0 +1,76 @@
+"""What is recorded of versions old and new, without a server."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from support.project import ROOT, Trained
+
+from spam_mlflow.errors import UserError
+from spam_mlflow.inference_store.sqlite import SqliteStore
+from spam_mlflow.inference_store.store import inferences
+from spam_mlflow.inference_store.texts import TextPolicy
+from spam_mlflow.serving.recorder import Recorder
+from spam_mlflow.serving.served_model import ServedModel
+
+TEXTS = ["Ok, see you at seven then", "half of a pair: \ud83d"]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SqliteStore]:
+    opened = SqliteStore(tmp_path / "i.db", TextPolicy("plain"), 30, "normal")
+    yield opened
+    opened.close()
+
+
+def ask(recorder: Recorder, body: object) -> tuple[int, str]:
+    answer = recorder(json.dumps(body).encode(), "application/json", None, None)
+    return int(answer.status), answer.response
+
+
+def test_a_version_of_before_the_scorer_is_recorded_too(store: SqliteStore) -> None:
+    """MLflow's own code answers for it, and takes what is recorded without its text."""
+    old = ROOT / "tests" / "fixtures" / "version_before_scorer" / "model"
+    served = ServedModel(MlflowClient(), str(old))
+    recorder = Recorder(served, store)
+    status, said = ask(recorder, {"dataframe_split": {"columns": ["text"], "data": [[TEXTS[0]]]}})
+    assert status == 200
+    answer = json.loads(said)
+    assert answer["model"]["version"] == served.current.number
+    (row,) = inferences(store)
+    assert answer["inference_ids"] == [row.id]
+    assert (row.text, row.label) == (TEXTS[0], answer["predictions"][0]["label"])
+    odd = {"dataframe_records": [{"text": TEXTS[0]}], "nonsense": 1}
+    assert ask(recorder, odd)[0] == 200
+    newest = next(inferences(store))
+    assert (newest.text, newest.text_form) == (None, "off")
+
+
+def test_a_store_that_fails_costs_no_answer(
+    trained: Trained, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = ServedModel(trained.project.client, str(trained.model_folder))
+    recorder = Recorder(served, store)
+    status, said = ask(recorder, {"inputs": TEXTS})
+    assert (status, len(json.loads(said)["inference_ids"])) == (200, 2)
+    assert [row.text for row in inferences(store)] == [TEXTS[1].replace("\ud83d", "?"), TEXTS[0]]
+
+    def full(_: object) -> None:
+        raise UserError("no space is left")
+
+    monkeypatch.setattr(store, "add", full)
+    status, said = ask(recorder, {"inputs": TEXTS})
+    assert status == 200
+    assert len(json.loads(said)["predictions"]) == 2
+    assert json.loads(said)["inference_ids"] is None
+    assert (recorder.counts.recorded, recorder.counts.unrecorded) == (2, 2)
+
+
+def test_without_a_store_an_answer_is_the_models_own(trained: Trained) -> None:
+    served = ServedModel(trained.project.client, str(trained.model_folder))
+    status, said = ask(Recorder(served, None), {"inputs": TEXTS})
+    assert status == 200
+    assert set(json.loads(said)) == {"predictions", "model"}
+    assert ask(Recorder(served, None), {"inputs": [None]})[0] == 400
