@@ -1,8 +1,10 @@
 """The model card: what a model is, what it was trained on, and what it must not be used for.
 
-Sections follow Mitchell et al. 2019, "Model Cards for Model Reporting".
+Sections follow Mitchell et al. 2019, "Model Cards for Model Reporting"; the header is that of model
+cards on the hub of Hugging Face.
 """
 
+import os
 import re
 from collections.abc import Mapping
 
@@ -14,25 +16,38 @@ from spam_mlflow.scorer.classifier import Metadata
 from spam_mlflow.scorer.vectorizers import familiarity
 
 _WORD = re.compile(r"[^\W\d_]+")
-_ENGLISH = frozenset(
+_ENGLISH_WORDS = frozenset(
     {"the", "you", "to", "and", "is", "of", "in", "for", "it", "that"}
     | {"on", "are", "this", "have", "my", "your", "i", "u"}
 )
 _MOSTLY = 0.6  # 87 % of UCI's messages hold one of these words, 9 % of Indonesian ones
 
-_TEMPLATE = """{summary}
+_TEMPLATE = """---
+{header}---
+
+{summary}
 
 # Spam classifier `{architecture}`
 
-Labels short texts as ham or spam, with a probability.
+Labels short texts (SMS, comments) as ham or spam, with a probability.
 
 Trained on: {languages}
 
 ## Use
+Intended for finding spam among messages like those of its training data, to be put where people can
+look. Not intended for other languages, long documents, or decisions about people.
+
+```python
+import mlflow
+
+model = mlflow.pyfunc.load_model("models:/spam-classifier@champion")
+model.predict(["Ok, see you at seven then"])
+```
+
 Input: one text. Output: `label`, `spam_probability`, `ham_probability`. A text is labeled spam
 from a probability of {threshold:.4f}. How this threshold was chosen: {choice}.
 
-## Data
+## Training data
 {data}
 
 {counts}
@@ -43,6 +58,10 @@ from a probability of {threshold:.4f}. How this threshold was chosen: {choice}.
 
 {metrics}
 
+## Time and carbon
+Training took {seconds:.1f} s on a machine with {cores} processor cores, without a GPU being
+needed. Its emissions were not measured.
+
 ## Limits
 Only for texts like those it was trained on, in their language and of their kinds; the UCI
 collections are messages of the years 2004 to 2014. An answer of the served model says where a text
@@ -50,6 +69,18 @@ is unlike all of them (`low_confidence`): its score means little then. Labels ar
 collections' own, errors included. A spammer who knows the model can get past it. Do not delete
 messages because of its prediction alone: keep what it labels as spam where people can look.
 """
+
+_TASK = "text-classification"
+_ENGLISH = ("uci", "sample", "tutorial")  # data whose language and license are known
+_HUB_METRICS = {
+    "f1": "f1",
+    "precision": "precision",
+    "recall": "recall",
+    "accuracy": "accuracy",
+    "mcc": "matthews_correlation",
+    "roc_auc": "roc_auc",
+}
+"""Names of the hub's metrics by our own."""
 
 
 def write(
@@ -59,7 +90,7 @@ def write(
     metrics: Mapping[str, float],
     choice: str,
 ) -> str:
-    """Return the model card as Markdown.
+    """Return the model card as Markdown, with a YAML header.
 
     Args:
         metadata: The model's metadata.
@@ -75,16 +106,50 @@ def write(
     ]
     in_short = summary(metrics, "test", metadata.threshold)
     return _TEMPLATE.format(
+        header=_header(metadata, messages, split, metrics),
         summary=f"{in_short}; {_data_in_short(messages, split)}",
+        languages=_languages(split),
+        seconds=metrics.get("fit_seconds", 0.0),
+        cores=os.cpu_count() or 1,
         architecture=metadata.architecture,
         threshold=metadata.threshold,
         choice=choice,
-        languages=_languages(split),
         data=_describe_data(messages, split),
         counts=markdown(("source", "label", *sizes.columns), rows),
         warning=_warning(messages, split),
         metrics=metrics_table(metrics, "test"),
     )
+
+
+def _header(
+    metadata: Metadata, messages: Messages, split: Split, metrics: Mapping[str, float]
+) -> str:
+    """Return the YAML that the hub reads, with the metrics of the test part."""
+    import yaml
+
+    known = messages.name in _ENGLISH
+    found = [
+        {"type": kind, "name": name, "value": round(metrics[f"test_{name}"], 4)}
+        for name, kind in _HUB_METRICS.items()
+        if f"test_{name}" in metrics
+    ]
+    data = {"type": messages.name, "name": messages.name, "split": "test"}
+    task = {"type": _TASK, "name": "Spam detection"}
+    values = {
+        **({"language": ["en"]} if known else {}),
+        **({"license": "mit"} if known else {"license": "other", "license_name": "not-stated"}),
+        "library_name": "keras",
+        "pipeline_tag": _TASK,
+        "tags": ["spam-detection", "sms", "mlflow", metadata.architecture],
+        "metrics": list(dict.fromkeys(entry["type"] for entry in found)),
+        "model-index": [
+            {
+                "name": f"{metadata.architecture} on {messages.name}, split {split.name}",
+                "results": [{"task": task, "dataset": data, "metrics": found}],
+            }
+        ],
+    }
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
 def summary(metrics: Mapping[str, float], prefix: str, threshold: float) -> str:
@@ -110,7 +175,7 @@ def _languages(split: Split) -> str:
     words = [set(_WORD.findall(text.casefold())) for text in texts]
     letters = familiarity.shares("".join(texts))
     written = ", ".join(f"{s.capitalize()} {share:.1%}" for s, share in letters.items())
-    english = sum(bool(of_text & _ENGLISH) for of_text in words) / max(len(words), 1)
+    english = sum(bool(of_text & _ENGLISH_WORDS) for of_text in words) / max(len(words), 1)
     sources = ", ".join(sorted(split.frame["source"].unique()))
     extra = f"; in addition, {len(split.extra):,} of `modern`" if len(split.extra) else ""
     return (

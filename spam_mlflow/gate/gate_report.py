@@ -48,7 +48,7 @@ def write(
         checks: The results.
         holdout: The messages.
         scores: Scores of candidate and champion; None if the candidate was not scored.
-        parameters: Parameters of the runs of candidate and champion, by `_name` of the version.
+        parameters: Parameters of the runs of candidate and champion, by `name` of the version.
         folder: Folder for the file.
     """
     failed = failed_checks(checks)

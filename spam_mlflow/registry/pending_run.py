@@ -149,7 +149,7 @@ def _log(
         run_logging.log_metrics_of(client, pending.run_id, metrics, step)
     for name, value in pending.tags.items():
         client.set_tag(pending.run_id, name, value)
-    card = run_logging.without_header((folder / CARD_FILE).read_text(encoding="utf-8"))
+    card = run_logging.for_page((folder / CARD_FILE).read_text(encoding="utf-8"))
     run_logging.describe_run(card)
     run_logging.log_folder(folder)
     run_logging.show_table(ERRORS_FILE)

@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -45,10 +46,15 @@ def describe_run(markdown: str) -> None:
     mlflow.set_tag("mlflow.note.content", markdown[:TAG_LIMIT])
 
 
-def without_header(card: str) -> str:
-    """Return a model card without the YAML between two lines of dashes that it may begin with."""
-    _, found, rest = card.removeprefix("---\n").partition("\n---\n")
-    return rest.lstrip() if found and card.startswith("---\n") else card
+def for_page(card: str) -> str:
+    """Return a model card as MLflow's pages can show it.
+
+    That is without the YAML between two lines of dashes that it may begin with, and with space in
+    the cells of its tables, between which MLflow leaves none.
+    """
+    _, found, rest = card.partition("\n---\n")
+    body = rest.lstrip() if found and card.startswith("---\n") else card
+    return re.sub(r"^\|.* \|$", lambda row: row[0].replace(" |", " &nbsp; |"), body, flags=re.M)
 
 
 def log_parameters(flat: Mapping[str, Any]) -> None:

@@ -198,7 +198,7 @@ def test_the_version_is_registered_with_its_provenance(trained: Trained) -> None
 
 def test_the_model_card_is_shown_with_run_and_version(trained: Trained) -> None:
     card = (trained.artifacts / "model_card.md").read_text()
-    card = run_logging.without_header(card)
+    card = run_logging.for_page(card)
     assert trained.run.data.tags["mlflow.note.content"] == card
     version = trained.project.client.get_model_version("spam-classifier", "1")
     assert version.description == card
