@@ -258,6 +258,11 @@ class DynamoStore:
         with self._lock:
             self._waiting += more
 
+    def _recount(self) -> None:
+        """Count anew what is waiting, since another process may have shipped some of it."""
+        with self._lock:
+            self._waiting = self._spool.count()
+
     def _ship_on(self) -> None:
         """Ship the spool again and again, with pauses that grow while DynamoDB fails."""
         failures = 0
@@ -266,6 +271,7 @@ class DynamoStore:
                 while self._ship():
                     failures, self._error = 0, ""
                 failures, self._error = 0, ""
+                self._recount()
             except UserError as error:
                 if not self._error:
                     logger.warning("Inferences wait in the spool: %s", error)

@@ -77,6 +77,14 @@ def test_these_commands_have_all_groups() -> None:
     assert groups == {path.name for path in CONF.iterdir() if path.is_dir()} - {"base"}
 
 
+@pytest.mark.parametrize(
+    ("given", "form"), [("true", "plain"), ("false", "off"), ("off", "off"), ("hmac", "hmac")]
+)
+def test_what_is_kept_of_a_text_can_be_said_with_true_and_false(given: str, form: str) -> None:
+    for store in ("sqlite", "dynamodb"):
+        assert settings("serve", f"store={store}", f"store.text={given}").store.text == form
+
+
 def test_every_type_of_settings_belongs_to_a_command() -> None:
     assert set(schema.JOBS) == set(cli.COMMANDS)
     for name, kind in schema.JOBS.items():
