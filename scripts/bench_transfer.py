@@ -68,7 +68,10 @@ def rows(name: str, split: Split) -> Iterator[list[str]]:
     svm = bench_quality.classical(bench_quality.svm, False, split).metrics
     yield row(name, f"{bench_quality.SVM}, our thresholds", test, svm, "")
     extended = bench_quality.with_modern(split)
-    for label, used in (("default", split), (f"default, {bench_quality.MODERN}", extended)):
+    for label, used in (
+        ("ngram_linear", split),
+        (f"ngram_linear, {bench_quality.MODERN}", extended),
+    ):
         classifier, seconds = bench_quality.fit([], used)
         found = bench_quality.score(classifier, seconds, test)
         doubtful = unfamiliar(classifier, list(test["text"]))
