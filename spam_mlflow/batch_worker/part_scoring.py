@@ -180,13 +180,17 @@ def _loaded(job: Job) -> Any:
     import mlflow.pyfunc
 
     try:
-        predict = mlflow.pyfunc.load_model(job.model).predict
-        answer = predictions(predict, ["warm up"], dict(job.params))
+        model = mlflow.pyfunc.load_model(job.model)
+        answer = predictions(model.predict, ["warm up"], dict(job.params))
     except Exception as error:  # the version's code may raise anything
         words = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(f"the model cannot be used: {words}") from error
+    schema = model.metadata.get_params_schema()
+    unknown = sorted(set(job.params) - {param.name for param in (schema.params if schema else ())})
+    if unknown:  # MLflow would leave them out
+        raise ValueError(f"the model takes no {', '.join(unknown)}")
     wanted = ["label", SPAM_PROBABILITY, *[tables.EXPLANATION] * bool(job.params.get("explain"))]
     missing = [name for name in wanted if name not in answer.columns]
     if missing:
         raise ValueError(f"the model gives no {', '.join(missing)}")
-    return predict
+    return model.predict

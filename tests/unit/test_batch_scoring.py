@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from support.project import ROOT
 from support.servers import storage
 
 from spam_mlflow.batch_scoring import inspection, listing, local_engine, plan
@@ -432,3 +433,22 @@ def test_a_model_that_cannot_be_loaded_takes_one_line(tmp_path: Path) -> None:
     begun = job(Folder(str(tmp_path)), found, columns(), tmp_path / "out")
     with pytest.raises(UserError, match="the model cannot be used: "):
         local_engine.score(begun, iter([Part(0, 0)]), 1, tmp_path, lambda record: None)
+
+
+def test_a_version_from_before_the_scorer_scores_by_its_own_code(tmp_path: Path) -> None:
+    before = ROOT / "tests" / "fixtures" / "version_before_scorer"
+    expected = json.loads((before / "expected.json").read_text())
+    pq.write_table(pa.table({"text": expected["texts"]}), tmp_path / "a.parquet")
+    source, listed = listing.find(str(tmp_path), STORE, Folder(str(tmp_path / "out")))
+    found = inspection.inspect(source, listed, columns())
+    shutil.copytree(before / "model", tmp_path / "_model")  # Python compiles its code there
+    begun = replace(job(source, found, columns(), tmp_path / "out"), model=str(tmp_path / "_model"))
+    records: list[Record] = []
+    local_engine.score(begun, plan.parts(begun, 5), 1, tmp_path / "_scratch", records.append)
+    scores = Scored(tmp_path / "out", records).table.column("spam_probability").to_pylist()
+    assert scores == expected["spam_probability"]
+    refused = replace(begun, params={"sharpness": 2})
+    with pytest.raises(UserError, match="the model takes no sharpness"):
+        local_engine.score(
+            refused, plan.parts(begun, 5), 1, tmp_path / "_more", lambda record: None
+        )
