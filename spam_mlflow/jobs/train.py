@@ -35,7 +35,8 @@ def run(settings: MainSettings, cfg: DictConfig) -> float:
         return _without_tracking(settings, cfg)
     runs.connect()
     with runs.run(settings.storage, monitored=True) as active:
-        run_logging.log_parameters(flatten(cfg) | _as_entry_point(settings, cfg))
+        flat = flatten(cfg)
+        run_logging.log_parameters(flat | _as_entry_point(settings, cfg, flat["data_dir"]))
         differences = run_names.differences(cfg)
         early_name = f"{settings.model.name}{differences}"
         run_names.name_run(early_name)  # so that a run that fails now has a name, too
@@ -52,13 +53,18 @@ def run(settings: MainSettings, cfg: DictConfig) -> float:
             return metrics["test_f1"]
 
 
-def _as_entry_point(settings: MainSettings, cfg: DictConfig) -> dict[str, str]:
-    """Return the parameters that `mlflow run` logs, so that runs are alike however they began."""
+def _as_entry_point(
+    settings: MainSettings, cfg: DictConfig, data_dir: str | None
+) -> dict[str, str]:
+    """Return the parameters that `mlflow run` logs, so that runs are alike however they began.
+
+    The folder is as it was given: what the environment holds is not logged.
+    """
     return {
         "epochs": str(settings.train.epochs),
         "model": settings.model.name,
         "data": chosen_file(cfg, "data"),
-        "data_dir": cfg.data_dir or "none",
+        "data_dir": data_dir or "none",
         "overrides": "none",
     }
 

@@ -14,6 +14,9 @@ from .errors import UserError
 TEXT = "text"
 """Name of the input column."""
 
+DOUBT = "low_confidence"
+"""Column of an answer: why the score of a text means little."""
+
 LONGEST = 200_000
 """Characters that a text may have."""
 

@@ -18,7 +18,7 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from . import payloads, scorers, scoring_requests
 from .errors import UserError
 from .labels import predicted_labels
-from .payloads import TEXT, Params
+from .payloads import DOUBT, TEXT, Params
 from .queues import Queues
 
 __all__ = ["TEXT", "SpamModel"]
@@ -97,7 +97,7 @@ class SpamModel(PythonModel):
             "ham_probability": (1 - spam).tolist(),
         }
         if any(doubts):
-            answer["low_confidence"] = [doubt or "" for doubt in doubts]
+            answer[DOUBT] = [doubt or "" for doubt in doubts]
         if asked.explain:
             answer["explanation"] = self._scorer.explanations(texts)
         return answer

@@ -29,7 +29,7 @@ from mlflow.pyfunc import PyFuncModel
 
 from .batches import batches
 from .errors import UserError
-from .payloads import Params, shown
+from .payloads import DOUBT, Params, shown
 from .queues import SMALL
 from .request_bodies import BODY, RefusedRequestError, read, require_most
 
@@ -266,10 +266,17 @@ class Invocations:
             )
 
     def _rows(self, texts: Sequence[str], asked: Params) -> str:
-        """Return the JSON of some texts' predictions, without the brackets around it."""
+        """Return the JSON of some texts' predictions, without the brackets around it.
+
+        Only texts that are doubtful have a doubt: those of a request may be in several batches.
+        """
         columns = self._model.columns(texts, asked)
-        rows = zip(*columns.values(), strict=True)
-        return json.dumps([dict(zip(columns, row, strict=True)) for row in rows])[1:-1]
+        doubts = columns.pop(DOUBT, None)
+        rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        for row, doubt in zip(rows, doubts or (), strict=False):
+            if doubt:
+                row[DOUBT] = doubt
+        return json.dumps(rows)[1:-1]
 
 
 def _error(status: HTTPStatus, message: str) -> str:

@@ -1,6 +1,8 @@
 """What is recorded of versions old and new, without a server."""
 
 import json
+import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,10 +14,17 @@ from spam_mlflow.errors import UserError
 from spam_mlflow.inference_store.sqlite import SqliteStore
 from spam_mlflow.inference_store.store import inferences
 from spam_mlflow.inference_store.texts import TextPolicy
+from spam_mlflow.serving import served_model
 from spam_mlflow.serving.recorder import Recorder
 from spam_mlflow.serving.served_model import ServedModel
 
 TEXTS = ["Ok, see you at seven then", "half of a pair: \ud83d"]
+
+
+@pytest.fixture(autouse=True)
+def apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave nothing of a server behind in this process."""
+    monkeypatch.setitem(sys.modules, served_model._APP, types.ModuleType(served_model._APP))
 
 
 @pytest.fixture

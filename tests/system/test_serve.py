@@ -274,7 +274,9 @@ def check(page: Page, text: str) -> None:
 
 
 def test_the_page_shows_label_probability_words_and_takes_feedback(app: App, page: Page) -> None:
-    text = "free gift cards <script>document.title='hit'</script><img src=x onerror=alert(1)>"
+    text = (
+        "Subscribe to my channel <script>document.title='hit'</script><img src=x onerror=alert(1)>"
+    )
     check(page, text)
     (newest,) = app.get("/inferences?limit=1")["inferences"]
     assert (newest["text"], newest["source"]) == (text, "page")

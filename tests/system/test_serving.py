@@ -28,7 +28,8 @@ HAM, SPAM = (
     "Ok, see you at seven then",
     "Subscribe to my channel for free gift cards",
 )
-ODD = ["", " ", "\U0001f600\U0001f4b0", "\u05e9\u05dc\u05d5\u05dd \u202exyz", "a b " * 25_000]
+HEBREW = "\u05e9\u05dc\u05d5\u05dd \u202exyz"
+ODD = ["", " ", "\U0001f600\U0001f4b0", HEBREW, "a b " * 25_000]
 
 
 @dataclass(frozen=True)
@@ -92,9 +93,9 @@ def test_every_documented_payload_is_answered_alike(
     rows = endpoint.score(payloads(texts)[form])
     expected = classifier.spam_probability(texts)
     assert len(rows) == len(texts)
-    assert [set(row) for row in rows] == [{"label", "spam_probability", "ham_probability"}] * len(
-        rows
-    )
+    keys = {"label", "spam_probability", "ham_probability"}
+    doubtful = keys | {"low_confidence"}  # of a text unlike all that the model was trained on
+    assert [set(row) for row in rows] == [doubtful if text == HEBREW else keys for text in texts]
     scores = [row["spam_probability"] for row in rows]
     np.testing.assert_allclose(scores, expected, atol=1e-6)
     np.testing.assert_allclose([row["ham_probability"] for row in rows], 1 - expected, atol=1e-6)
@@ -199,7 +200,8 @@ def test_in_python_the_answer_is_a_table_equal_to_the_servers(
         params = {"explain": True}
         table = model.predict(pd.DataFrame({"text": texts}, dtype=object), params=params)
         served = endpoint.score({**payloads(texts)["dataframe_split"], "params": params})
-        assert table.to_dict(orient="records") == served
+        rows = table.to_dict(orient="records")
+        assert [{k: v for k, v in row.items() if v != ""} for row in rows] == served
         assert list(table)[:3] == ["label", "spam_probability", "ham_probability"]
 
 

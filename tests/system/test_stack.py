@@ -319,7 +319,7 @@ def test_no_secret_is_left_behind(
     ]
     local = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
     assert len(objects) > 70
-    assert any(b"storage.endpoint_url" in content for content in local)  # the runs are in there
+    assert any(b"endpoint_url" in content for content in local)  # the runs are in there
     for secret in (state.secret_key, state.access_key, state.database_password):
         assert secret not in output
         assert secret not in dump

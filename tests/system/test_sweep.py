@@ -21,12 +21,12 @@ from spam_mlflow.sweep import study as studies
 
 STUDY = "tested"
 EPOCHS = optuna.distributions.IntDistribution(1, 3)
-BATCH = optuna.distributions.CategoricalDistribution([64, 0])
-# A batch size of 0 fails; only with 64, epochs are drawn.
+COST = optuna.distributions.CategoricalDistribution([1.0, 0.0])
+# A cost of 0 fails; only with 1, epochs are drawn.
 SPACE = (
     "search.parameters=["
-    "{name: train.batch_size, type: categorical, choices: [64, 0]},"
-    "{name: train.epochs, type: int, low: 1, high: 3, when: {train.batch_size: 64}}]"
+    "{name: model.cost, type: categorical, choices: [1.0, 0.0]},"
+    "{name: train.epochs, type: int, low: 1, high: 3, when: {model.cost: 1.0}}]"
 )
 SMALL = (
     "sweep",
@@ -57,16 +57,16 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Project:
     )
     for epochs in (1, 2, 3, 1, 2, 3):
         perfect = create_trial(
-            params={"train.batch_size": 64, "train.epochs": epochs},
-            distributions={"train.batch_size": BATCH, "train.epochs": EPOCHS},
+            params={"model.cost": 1.0, "train.epochs": epochs},
+            distributions={"model.cost": COST, "train.epochs": EPOCHS},
             value=0.5 + epochs / 100,
             intermediate_values={0: 1.0, 1: 1.0, 2: 1.0},
         )
         study.add_trial(perfect)
     for values in (
-        {"train.batch_size": 64, "train.epochs": 1},
-        {"train.batch_size": 0},
-        {"train.batch_size": 64, "train.epochs": 3},
+        {"model.cost": 1.0, "train.epochs": 1},
+        {"model.cost": 0.0},
+        {"model.cost": 1.0, "train.epochs": 3},
     ):
         study.enqueue_trial(values)
     overrides = f"{SPACE} study={STUDY} study_db={project.folder / 's.db'}"
@@ -101,16 +101,16 @@ def test_a_trial_that_fails_does_not_end_the_sweep(swept: Project) -> None:
         "7": "FAILED",
         "8": "FINISHED",
     }
-    assert trials["7"].data.tags["error"].startswith("train.batch_size=0: ")
+    assert trials["7"].data.tags["error"].startswith("model.cost=0.0: ")
 
 
 def test_a_trial_tells_its_values_and_metrics(swept: Project) -> None:
     trials = {run.data.tags["trial"]: run for run in sweeps_and_trials(swept)[1]}
     complete, failed, pruned = (trials[number] for number in ("6", "7", "8"))
-    assert complete.info.run_name == "trial 6: batch_size=64, epochs=1"
-    assert complete.data.params == {"train.batch_size": "64", "train.epochs": "1"}
+    assert complete.info.run_name == "trial 6: cost=1.0, epochs=1"
+    assert complete.data.params == {"model.cost": "1.0", "train.epochs": "1"}
     assert complete.data.metrics["val_pr_auc"] == study_of(swept).trials[6].value
-    assert failed.data.params == {"train.batch_size": "0"}  # no epochs: their condition is not met
+    assert failed.data.params == {"model.cost": "0.0"}  # no epochs: their condition is not met
     history = swept.client.get_metric_history(pruned.info.run_id, "val_accuracy")
     assert [point.step for point in history] == [1, 2]
 
@@ -152,7 +152,7 @@ def test_the_best_parameters_are_a_preset(swept: Project, monkeypatch: pytest.Mo
     monkeypatch.setattr(paths, "CONF", conf)
     monkeypatch.setattr(compose, "CONF", conf)
     cfg = compose.compose("main", ["experiment=found"])
-    assert (cfg.train.batch_size, cfg.train.epochs) == (64, 1)
+    assert (cfg.model.cost, cfg.train.epochs) == (1.0, 1)
 
 
 # Killed, and begun again
