@@ -107,7 +107,7 @@ def test_a_trial_that_fails_does_not_end_the_sweep(swept: Project) -> None:
 def test_a_trial_tells_its_values_and_metrics(swept: Project) -> None:
     trials = {run.data.tags["trial"]: run for run in sweeps_and_trials(swept)[1]}
     complete, failed, pruned = (trials[number] for number in ("6", "7", "8"))
-    assert complete.info.run_name == "trial 6: cost=1.0, epochs=1"
+    assert complete.info.run_name == "trial 6: cost=1, epochs=1"
     assert complete.data.params == {"model.cost": "1.0", "train.epochs": "1"}
     assert complete.data.metrics["val_pr_auc"] == study_of(swept).trials[6].value
     assert failed.data.params == {"model.cost": "0.0"}  # no epochs: their condition is not met
