@@ -65,6 +65,10 @@ class Split:
         """Return the rows of one of `PARTS`, renumbered from 0."""
         return self.frame[self.frame["part"] == name].reset_index(drop=True)
 
+    def without_extra(self) -> "Split":
+        """Return the split without additional messages, for what is not trained on them."""
+        return dataclasses.replace(self, extra=self.extra.iloc[:0])
+
     @functools.cached_property
     def digest(self) -> str:
         """The SHA-256 (hex) over part, label and text of every row, in order."""

@@ -126,7 +126,7 @@ def _select(
         lineage.log_dataset(frame, messages.name, settings.part)
     else:
         split: Split = settings.split.split(messages)
-        lineage.log_data(messages, split)
+        lineage.log_data(messages, split.without_extra())
         leaky, frame = split.leaky, split.part(settings.part)
     trained_on = None
     if known is not None:

@@ -25,7 +25,7 @@ from spam_mlflow.sweep.study import Progress
 from spam_mlflow.sweep.trials import SweepContext
 from spam_mlflow.tracking import lineage, links, run_logging, run_names, runs
 from spam_mlflow.tracking.run_folder import PLOTS_FOLDER, run_folder
-from spam_mlflow.training.experiment import load_messages
+from spam_mlflow.training.experiment import load_messages, trained_split
 
 if TYPE_CHECKING:
     import optuna
@@ -57,7 +57,7 @@ def run(settings: SweepSettings, cfg: DictConfig) -> float:
     ):
         # The study is checked before its run is opened, which may be that of a sweep on other data.
         messages = load_messages(settings, folder)
-        split = _without_test(settings.split.split(messages))
+        split = trained_split(settings.model, _without_test(settings.split.split(messages)))
         sweep = SweepContext(cfg, settings, space.objective, name, file, messages, split)
         _begin(study, space, sweep)
         with runs.run(settings.storage, studies.parent_run(study), monitored=True) as active:

@@ -90,9 +90,10 @@ def data_tags(messages: "Messages", split: "Split | None" = None) -> dict[str, s
         "data.digest": messages.digest,
         "data.fallback": str(messages.fallback).lower(),
     }
-    if len(messages.extra):
-        tags["data.extra"] = ",".join(sorted(messages.extra["source"].unique()))
     if split is not None:
+        # A split may leave out additional messages, which then nothing is trained on.
+        if len(split.extra):
+            tags["data.extra"] = ",".join(sorted(split.extra["source"].unique()))
         tags |= {
             "split.name": split.name,
             "split.digest": split.digest,

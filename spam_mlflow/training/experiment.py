@@ -17,7 +17,7 @@ from spam_mlflow.drift.reference import Reference
 from spam_mlflow.evaluation import artifacts, metrics, model_card, report
 from spam_mlflow.evaluation.explorer import ModelScores
 from spam_mlflow.evaluation.metrics import Report
-from spam_mlflow.models import Architecture
+from spam_mlflow.models import Architecture, SolvedNetwork
 from spam_mlflow.scorer import scorers
 from spam_mlflow.scorer.labels import is_spam
 from spam_mlflow.tracking import run_metrics
@@ -56,6 +56,16 @@ def load_messages(settings: DataSettings, folder: Path, one_class: bool = False)
     if not one_class:
         messages.require_both_classes()
     return messages
+
+
+def trained_split(architecture: Architecture, split: Split) -> Split:
+    """Return a split as an architecture is trained on it: only solvers take additional messages.
+
+    Args:
+        architecture: What the model is.
+        split: All messages.
+    """
+    return split if isinstance(architecture, SolvedNetwork) else split.without_extra()
 
 
 @dataclass(frozen=True)

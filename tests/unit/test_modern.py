@@ -1,14 +1,19 @@
 import runpy
 import sys
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 from support.project import ROOT
 
+from spam_mlflow.config.compose import compose
+from spam_mlflow.config.instantiate import validate
 from spam_mlflow.data.messages import Messages
 from spam_mlflow.data.sources import modern
 from spam_mlflow.data.sources.modern import ModernSource
-from spam_mlflow.data.splitters import GroupedSplitter, without_copies
+from spam_mlflow.data.splitters import GroupedSplitter, OverfitSplitter, without_copies
+from spam_mlflow.tracking import lineage
+from spam_mlflow.training.experiment import trained_split
 
 SPLITTER = GroupedSplitter(test=0.2, validation=0.15, jaccard=0.6, seed=0)
 
@@ -50,3 +55,21 @@ def test_additional_messages_go_along_without_texts_of_the_others() -> None:
     kept = without_copies(messages.extra, messages.frame)
     assert extra["text"][0] not in set(kept["text"])
     assert 0 < len(kept) < len(extra)
+
+
+def test_only_what_is_trained_on_additional_messages_says_so() -> None:
+    messages = replace(ModernSource().load(), extra=modern.training(["modern"]))
+    split = SPLITTER.split(messages)
+    split = replace(split, extra=messages.extra)  # the messages here are the same, and left out
+    solved, trained = (
+        validate("main", compose("main", ["data=sample", f"model={name}"])).model
+        for name in ("ngram_linear", "cnn")
+    )
+    told = [
+        lineage.data_tags(messages, of_split).get("data.extra")
+        for of_split in (
+            *(trained_split(solved, split), trained_split(trained, split)),
+            *(OverfitSplitter(20, 0).split(messages), None),
+        )
+    ]
+    assert told == ["modern", None, None, None]
