@@ -118,6 +118,7 @@ def _score_checks(
             "slices": quality.slice_checks(scored, holdout, settings),
             "behavior": quality.behavior_checks(scored, server.spam_probability, holdout, settings),
             "service": service.service_checks(scored, server, fresh, settings),
+            "modern": quality.modern_checks(extra, scored, server.spam_probability, settings),
             "budgets": budgets.budget_checks(server, baseline, model, settings),
         }
         checks: list[Check] = []

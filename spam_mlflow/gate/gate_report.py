@@ -23,6 +23,8 @@ _FAMILIES = {
     "slice": "Balanced accuracy on kinds of messages, where each class has enough of them.",
     "behavior": "CheckList (Ribeiro et al. 2020): plain examples get the right label, harmless "
     "changes keep it, and words of spam do not lower the score.",
+    "modern": "Labels of today's messages, of templates that no version is trained on; only where "
+    "the version was trained with data.extra=[modern].",
     "service": "MLflow's scoring server with the version: every documented payload, odd texts, and "
     "what must be refused.",
     "budget": "Latency and start as ratios of a no-op model's on the same machine; memory and size "

@@ -81,7 +81,7 @@ def test_every_check_has_a_named_result_with_the_run_and_in_the_tag(own: Project
     kinds = {name.partition(":")[0] for name in verdicts}
     assert kinds == {
         *("provenance", "data", "metric", "champion", "baseline", "slice"),
-        *("behavior", "service", "budget"),
+        *("behavior", "modern", "service", "budget"),
     }
     assert set(verdicts.values()) == {"passed", "not applicable"}
     # Those that do not apply are not among those that passed.
