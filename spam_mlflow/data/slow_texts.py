@@ -15,6 +15,10 @@ SLOW_TEXTS = {
     "a long run": "freeringtone" * 16_666,
     "zero width": "a\u200b" * 100_000,
     "sharp s": "\xdf" * 200_000,
+    "digits": "1" * 200_000,
+    "digits and commas": "1," * 100_000,
+    "an endless name of an address": "w" * 199_999 + "@",
+    "an endless mask": "x" * 199_999 + "1",
     "many short words": " ".join(
         chr(0x2F800 + i % 541) + chr(0x4E00 + i % 20_011) for i in range(66_666)
     ),

@@ -91,6 +91,7 @@ _LINK = re.compile(
 _NUMBERED_LINK = re.compile(r"https?://?\d+\.\d+")
 _EMAIL = re.compile(r"[\w.+-]+@[\w-]+\.\w")
 _HANDLE = re.compile(r"[@#][a-z_]\w+")
+_SEARCHED = 200  # characters of a chunk, since a search may take the square of their number
 _EDGES = "!?.,;:\"'()[]<>*-_~"
 _PHONE = re.compile(r"\+?\(?\d[\d().\-/]*")
 _CURRENCY = re.compile(
@@ -165,10 +166,10 @@ class Signals:
         if "." in bare or ":" in bare:
             found += self._of_link(bare)
         if "@" in folded or "#" in folded:
-            found += ["email address"] * bool(_EMAIL.search(folded))
+            found += ["email address"] * bool(_EMAIL.search(folded[:_SEARCHED]))
             found += ["handle or hashtag"] * bool(_HANDLE.match(folded))
         if any(map(str.isdigit, folded)):
-            found += _of_number(folded, bare)
+            found += _of_number(folded[:_SEARCHED], bare[:_SEARCHED])
         if "!" in folded:
             found.append("exclamation")
             if folded.count("!") > 1:
