@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from spam_mlflow.batch_scoring import listing
 from spam_mlflow.batch_scoring.listing import Listed
-from spam_mlflow.batch_worker.folders import Folder
+from spam_mlflow.batch_scoring.output_folder import GOES_ON
+from spam_mlflow.batch_worker.folders import Folder, is_of_store
 from spam_mlflow.batch_worker.jobs import InputFile
 from spam_mlflow.batch_worker.readers import json_object
 from spam_mlflow.batch_worker.records import Dialect, Layout, split_lines
@@ -106,7 +107,7 @@ def inspect(source: Folder, listed: Sequence[Listed], columns: Columns) -> Inspe
         columns: What they must have.
 
     Raises:
-        UserError: If none of them can be scored.
+        UserError: If none of them can be scored, or the store does not give one.
     """
     found = [_inspected(source, entry, columns) for entry in listed]
     files = tuple(file for file, _ in found)
@@ -133,6 +134,9 @@ def _inspected(
             return _parquet(source, file, columns)
         return _text_file(file, start, columns), None
     except (OSError, pa.ArrowException) as error:
+        if is_of_store(error):
+            # It may pass, and the file would be taken for another one then.
+            raise UserError(f"{file.name}: {_words(error)}; {GOES_ON}") from error
         return replace(file, problem=f"it cannot be read ({_words(error)})"), None
     except UserError as error:
         return replace(file, problem=str(error)), None

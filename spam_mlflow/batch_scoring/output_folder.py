@@ -15,7 +15,7 @@ MANIFEST_FILE = "_manifest.json"
 GOES_ON = "once that is solved, the same command goes on where this one stopped"
 """What to say after an error that is none of the input or the settings."""
 
-_FORMAT = 1  # of these files; raised when the same job would divide or write something otherwise
+_FORMAT = 2  # of these files; raised when the same job would divide or write something otherwise
 
 
 @dataclass(frozen=True)

@@ -115,14 +115,18 @@ class _TextParts:
         return self._record_start(lines[: limit + _AHEAD], limit)
 
     def _record_start(self, lines: Sequence[_Line], limit: int) -> int:
-        """Return the first line from `limit` on in which a record begins."""
+        """Return the first line from `limit` on in which a record begins, or after all records."""
         texts = [
             line.content.decode(self._file.encoding, "surrogateescape").removesuffix("\n") + "\n"
             for line in itertools.takewhile(lambda line: line.content, lines)
         ]
         layout, _, _ = delimited_layout(self._file.columns, self._job)
-        starts = (record.line for record in records(texts, self._file.dialect, layout))
-        return next((start for start in starts if start >= limit), limit)
+        end = limit
+        for record in records(texts, self._file.dialect, layout):
+            if record.line >= limit:
+                return record.line
+            end = max(limit, record.line + record.lines)
+        return end
 
     def _blocks(self) -> Iterator[tuple[list[_Line], bool]]:
         """Yield lines, and whether they are the last ones."""

@@ -109,6 +109,20 @@ class Folder:
                 file.unlink(missing_ok=True)
 
 
+def is_of_storage(error: Exception) -> bool:
+    """Return whether an error is of a disk or a store, and says nothing of what a file holds.
+
+    Pyarrow raises OSError for damaged files as well. Those have no number, nor have errors of a
+    store, which it words in this way.
+    """
+    return isinstance(error, OSError) and (error.errno is not None or is_of_store(error))
+
+
+def is_of_store(error: Exception) -> bool:
+    """Return whether an error is the answer of an S3 store, or the lack of one."""
+    return isinstance(error, OSError) and "AWS Error" in str(error)
+
+
 def _file_system(store: Mapping[str, Any] | None) -> "FileSystem":
     from pyarrow import fs
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .folders import is_of_storage
 from .jobs import InputFile, Job, Part
 from .records import Layout, records, split_lines
 from .rows import Rows
@@ -120,7 +121,7 @@ class Reader:
                 yield Rows(numbers, _texts(texts), self._with_id(file, numbers, others), {})
         except (pa.ArrowException, OSError) as error:
             self._parquet = None
-            if isinstance(error, OSError) and error.errno is not None:
+            if is_of_storage(error):
                 raise
             raise UnreadablePartError(str(error).splitlines()[0]) from error
 

@@ -19,7 +19,7 @@ from support.servers import storage
 from spam_mlflow.batch_scoring import inspection, listing, local_engine, plan
 from spam_mlflow.batch_scoring.inspection import Columns
 from spam_mlflow.batch_scoring.output_folder import Identity, OutputFolder
-from spam_mlflow.batch_worker import part_scoring
+from spam_mlflow.batch_worker import part_scoring, readers
 from spam_mlflow.batch_worker.folders import TEMPORARY, Folder
 from spam_mlflow.batch_worker.jobs import InputFile, Job, Part
 from spam_mlflow.batch_worker.part_scoring import PartScorer, Record
@@ -284,6 +284,32 @@ def test_a_damaged_row_group_costs_only_its_own_rows(tmp_path: Path) -> None:
         *scored.ids,
         *(f"a.parquet:{n}" for n in rejected),
     }
+
+
+def test_a_store_that_fails_for_a_while_rejects_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pq.write_table(pa.table({"text": ["a", "b"]}), tmp_path / "a.parquet")
+
+    def fail(*arguments: Any) -> Any:
+        raise OSError("When reading key 'a': AWS Error NETWORK_CONNECTION during GetObject: 500")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(readers._ParquetRows, "read", fail)
+        with pytest.raises(OSError, match="AWS Error"):
+            score(tmp_path, tmp_path / "out")
+    monkeypatch.setattr(Folder, "open", fail)
+    with pytest.raises(UserError, match=r"a\.parquet: .*NETWORK.*; once that is solved"):
+        score(tmp_path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("part_rows", [1, 2, 3, 4, 5, 1000])
+def test_a_last_record_of_several_lines_is_not_torn(tmp_path: Path, part_rows: int) -> None:
+    lines = ["id,text", "0,a", "1,b", '2,"Dear friend,', "", 'you won"']
+    (tmp_path / "a.csv").write_text("\n".join(lines))
+    scored = score(tmp_path / "a.csv", tmp_path / "out", part_rows, id="id")
+    assert scored.ids == ["0", "1", "2"]
+    assert scored.rejects == []
 
 
 def test_lines_of_any_length_need_little_memory(
