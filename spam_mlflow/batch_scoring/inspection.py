@@ -74,6 +74,17 @@ class Columns:
                 return f"{key}={name!r} is not a column; it has {str(found)[:_SHOWN]}"
         return ""
 
+    def ambiguous(self, names: Sequence[str]) -> str:
+        """Return which column is there more than once, "" if none.
+
+        Args:
+            names: Of the file's columns.
+        """
+        for name in [self.text, *self.others]:
+            if names.count(name) > 1:
+                return f"{names.count(name)} columns are called {name!r}"
+        return ""
+
     @property
     def decisive(self) -> list[str]:
         """The columns without which a line is no record."""
@@ -153,7 +164,7 @@ def _parquet(
     from pyarrow.parquet import ParquetFile
 
     schema = ParquetFile(source.open(file.path)).schema_arrow
-    problem = columns.missing(schema.names)
+    problem = columns.missing(schema.names) or columns.ambiguous(schema.names)
     if not problem and not _holds_text(schema.field(columns.text).type):
         kind = schema.field(columns.text).type
         problem = f"text_column={columns.text!r} holds {kind} and no texts"

@@ -130,8 +130,10 @@ class OutputFolder:
             The manifest.
 
         Raises:
+            UserError: If another call has begun another job in the folder meanwhile.
             OSError: If it cannot be written.
         """
+        self._require_same(identity)
         self.folder.clean()
         ordered = sorted(records, key=lambda record: record.number)
         scored, spam = sum(r.scored for r in ordered), sum(r.spam for r in ordered)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 TEMPORARY = ".unfinished-"
 """Beginning of the names of local files that are not complete; readers of data sets skip them."""
+
+_ABANDONED = 3600  # seconds after which no one is still writing a file
 
 
 @dataclass(frozen=True)
@@ -103,10 +106,14 @@ class Folder:
             stream.write(content)
 
     def clean(self) -> None:
-        """Remove what ended writers left unfinished."""
-        if self.store is None:
-            for file in Path(self.path).rglob(f"{TEMPORARY}*"):
-                file.unlink(missing_ok=True)
+        """Remove what ended writers left unfinished; what is newer may be of another call."""
+        if self.store is not None:
+            return
+        now = time.time()
+        for file in Path(self.path).rglob(f"{TEMPORARY}*"):
+            with contextlib.suppress(FileNotFoundError):  # its writer has just completed it
+                if now - file.stat().st_mtime > _ABANDONED:
+                    file.unlink()
 
 
 def is_of_storage(error: Exception) -> bool:

@@ -108,7 +108,6 @@ def test_every_message_is_scored_once_whatever_is_killed(
     found = pd.read_parquet(folder / "out")
     assert list(found["id"]) == list(kept["id"])
     assert manifest(folder / "out")["counts"]["rejected"] == 1200
-    assert not list(folder.glob("out/**/.unfinished*"))
 
 
 @pytest.mark.parametrize(

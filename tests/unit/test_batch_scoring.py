@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import random
 import shutil
 from collections.abc import Sequence
@@ -286,6 +287,17 @@ def test_a_damaged_row_group_costs_only_its_own_rows(tmp_path: Path) -> None:
     }
 
 
+def test_columns_of_one_name_cost_only_their_file(tmp_path: Path) -> None:
+    for name, names in (("a", ["text", "x", "x"]), ("b", ["text", "text", "x"])):
+        table = pa.table([["one"], ["two"], ["three"]], names=names)
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+    scored = score(tmp_path, tmp_path / "out")
+    assert scored.ids == ["a.parquet:1"]
+    assert scored.rejects == [("b.parquet", None, "2 columns are called 'text'")]
+    with pytest.raises(UserError, match="columns are called"):
+        score(tmp_path, tmp_path / "other", carried=("x",), id="text")
+
+
 def test_a_store_that_fails_for_a_while_rejects_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -388,14 +400,29 @@ def test_only_complete_parts_of_the_same_job_are_taken_over(tmp_path: Path) -> N
     complete(folder, 1)
     (tmp_path / "out/part-00001.parquet").unlink()
     (tmp_path / "out/_parts/part-00002.json").write_text("{}")
-    (tmp_path / f"out/{TEMPORARY}part-00003.parquet-0").write_text("half")
+    abandoned, new = (tmp_path / f"out/{TEMPORARY}part-00003.parquet-{n}" for n in (0, 1))
+    for file in (abandoned, new):
+        file.write_text("half")
+    os.utime(abandoned, (0, 0))
     records = output.begin(IDENTITY)
     assert list(records) == [0]
     output.finish(IDENTITY, [records[0], complete(folder, 1)], {"engine": "local"})
     manifest = json.loads((tmp_path / "out/_manifest.json").read_text())
     assert manifest["counts"] == {"scored": 10, "spam": 2, "ham": 8, "rejected": 0, "parts": 2}
     assert sorted(manifest["files"]) == ["part-00000.parquet", "part-00001.parquet"]
-    assert not list((tmp_path / "out").rglob(f"{TEMPORARY}*"))
+    # Another call may be writing the new one.
+    assert list((tmp_path / "out").rglob(f"{TEMPORARY}*")) == [new]
+
+
+def test_of_two_jobs_that_begin_at_once_only_one_ends(tmp_path: Path) -> None:
+    folder = Folder(str(tmp_path / "out"))
+    OutputFolder(folder, "out").begin(IDENTITY)
+    other = replace(IDENTITY, model={})
+    (tmp_path / "out/_job.json").unlink()  # as the second call saw it
+    OutputFolder(folder, "out").begin(other)
+    with pytest.raises(UserError, match="holds scores with another model"):
+        OutputFolder(folder, "out").finish(IDENTITY, [], {})
+    assert not (tmp_path / "out/_manifest.json").exists()
 
 
 @pytest.mark.parametrize(
