@@ -1,7 +1,9 @@
 """Scoring parts on Spark: in a session that is there, on a cluster, or on this machine."""
 
 import contextlib
+import hashlib
 import importlib
+import io
 import json
 import os
 import re
@@ -63,9 +65,9 @@ def score(
     if not planned:
         return
     archive = _archive(job, scratch)
-    with _quiet(), _session(settings) as spark, _importable(scratch):
+    with _quiet(), _session(settings) as spark, _importable(archive):
         spark.addArtifacts(str(archive), pyfile=True)
-        tasks = importlib.import_module(f"{PACKAGE}.spark_tasks")
+        tasks = importlib.import_module(f"{archive.stem}.spark_tasks")
         function = tasks.task(job.to_json(), [json.dumps(vars(part)) for part in planned])
         numbers = spark.range(0, len(planned), 1, len(planned))
         run = _Run(lambda: numbers.mapInArrow(function, "answer string").collect())
@@ -152,17 +154,27 @@ def _records(job: Job, rows: Sequence[Any]) -> Iterator[Record]:
 
 
 def _archive(job: Job, scratch: Path) -> Path:
-    """Return a zip file with the worker's code and the model, for the executors."""
-    package = copy_worker(scratch)
-    model, archive = Path(job.model), scratch / f"{PACKAGE}.zip"
-    packed = package / MODEL_ARCHIVE
-    with zipfile.ZipFile(packed, "w") as stream:
-        for file in sorted(path for path in model.rglob("*") if path.is_file()):
-            stream.write(file, file.relative_to(model))
-    with zipfile.ZipFile(archive, "w") as stream:
-        for file in sorted(path for path in package.rglob("*") if path.is_file()):
-            stream.write(file, file.relative_to(scratch))
+    """Return a zip file with the worker's code and the model, for the executors.
+
+    File and package are named by their content: a session keeps what it was given, and takes
+    another file of the same name for an error.
+    """
+    copied = copy_worker(scratch)
+    (copied / MODEL_ARCHIVE).write_bytes(_zipped(Path(job.model), ""))
+    name = f"{PACKAGE}_{hashlib.sha256(_zipped(copied, '')).hexdigest()[:16]}"
+    archive = scratch / f"{name}.zip"
+    archive.write_bytes(_zipped(copied.rename(scratch / name), f"{name}/"))
     return archive
+
+
+def _zipped(folder: Path, prefix: str) -> bytes:
+    """Return a folder's files as a zip file, which is the same for the same files."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as stream:
+        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+            entry = zipfile.ZipInfo(prefix + file.relative_to(folder).as_posix())
+            stream.writestr(entry, file.read_bytes())
+    return content.getvalue()
 
 
 @contextlib.contextmanager
@@ -174,14 +186,15 @@ def _quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _importable(scratch: Path) -> Iterator[None]:
+def _importable(archive: Path) -> Iterator[None]:
     """Have this process know the worker's code by the name that the executors know it by."""
-    sys.path.insert(0, str(scratch))
+    folder = str(archive.parent)
+    sys.path.insert(0, folder)
     try:
         yield
     finally:
-        sys.path.remove(str(scratch))
-        for name in [name for name in sys.modules if name.split(".")[0] == PACKAGE]:
+        sys.path.remove(folder)
+        for name in [name for name in sys.modules if name.split(".")[0] == archive.stem]:
             del sys.modules[name]
 
 

@@ -68,12 +68,13 @@ def test_spark_scores_as_this_machine_does_and_so_does_the_recipe(
     script.write_text(
         f"{code.replace('@champion', '/1')}\n"
         f"from spam_mlflow.cli import main\n\nassert main({score}) == 0\n"
+        f"assert main({[*score, 'output=again', 'threshold=0.3']}) == 0\n"
         "assert spark.range(3).count() == 3\n"
     )
     done = trained_project.call(sys.executable, str(script))
     assert done.returncode == 0, done.stderr
     scores = expected(trained_project, kept)
-    for output in ("out", "scored"):
+    for output in ("out", "again", "scored"):
         found = pd.read_parquet(folder / output).sort_values("id")
         assert list(found["id"]) == list(kept["id"])
         assert list(found["spam_probability"]) == scores
