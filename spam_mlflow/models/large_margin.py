@@ -19,6 +19,9 @@ _MOST_ROWS = (
 _TOLERANCE = 0.1  # liblinear's own default, at which it stops; with 0.001, no score changes by 1 %
 
 
+_LEAST_SLOPE = 0.01  # of log-odds over margins; on real data it is above 1
+
+
 class Head(NamedTuple):
     """A linear function of a row.
 
@@ -95,6 +98,9 @@ def platt(
 ) -> tuple[float, float]:
     """Return slope and shift that make margins log-odds of the positive class (Platt 1999).
 
+    The slope is positive. Held-out margins of little data may fall where the class rises, but so do
+    they by chance, and a model turned round would be wrong on the very texts it was trained on.
+
     Args:
         margins: Held-out margins, shape (rows,).
         positive: Whether each row is in the positive class, shape (rows,), bool.
@@ -103,4 +109,8 @@ def platt(
     from sklearn.linear_model import LogisticRegression
 
     fitted = LogisticRegression(C=np.inf).fit(margins[:, None], positive, sample_weight=weights)
-    return float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
+    slope, shift = float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
+    if slope >= _LEAST_SLOPE:
+        return slope, shift
+    share = float(np.average(positive, weights=weights))
+    return _LEAST_SLOPE, float(np.log(share / (1 - share)))
