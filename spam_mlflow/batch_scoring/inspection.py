@@ -256,15 +256,33 @@ def _delimited(file: InputFile, mark: int, lines: Sequence[str], columns: Column
 
 
 def _types(schemas: "Sequence[pa.Schema | None]", columns: Columns) -> "pa.Schema":
-    """Return the types of `id` and of the carried columns: the files' own where they agree."""
+    """Return the types of `id` and of the carried columns: the files' own where they agree.
+
+    Raises:
+        UserError: If they do not, and not all of them can be written as text.
+    """
     import pyarrow as pa
 
     fields: list[Any] = [] if columns.id else [pa.field("id", pa.string())]
     for name in columns.others:
         kinds = {_plain(schema.field(name).type) if schema else pa.string() for schema in schemas}
+        if len(kinds) > 1:
+            _require_plain(kinds, name)
         kind = kinds.pop() if len(kinds) == 1 else pa.string()
         fields.append(pa.field(output_name(name) if fields else "id", kind))
     return pa.schema(fields)
+
+
+def _require_plain(kinds: "Iterable[pa.DataType]", name: str) -> None:
+    """Raise UserError for a column of different types if one of them holds bytes or is nested."""
+    from pyarrow import types
+
+    tests = ("nested", "binary", "large_binary", "binary_view", "fixed_size_binary")
+    if any(getattr(types, f"is_{test}")(kind) for kind in kinds for test in tests):
+        shown = " and ".join(sorted(map(str, kinds)))[:_SHOWN]
+        raise UserError(
+            f"column {name!r} is {shown} in different files; leave it out, or score them apart"
+        )
 
 
 def _plain(kind: "pa.DataType") -> "pa.DataType":

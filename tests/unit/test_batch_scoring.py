@@ -298,6 +298,20 @@ def test_columns_of_one_name_cost_only_their_file(tmp_path: Path) -> None:
         score(tmp_path, tmp_path / "other", carried=("x",), id="text")
 
 
+@pytest.mark.parametrize(
+    ("values", "kind"), [([{"b": 1}], "struct<b: int64>"), ([[1]], "list"), ([b"\xff"], "binary")]
+)
+def test_a_column_that_some_files_hold_as_objects_is_refused(
+    tmp_path: Path, values: list[Any], kind: str
+) -> None:
+    pq.write_table(pa.table({"text": ["one"], "x": values}), tmp_path / "a.parquet")
+    scored = score(tmp_path, tmp_path / "out", carried=("x",))
+    assert scored.table.column("x").to_pylist() == values
+    write_csv(tmp_path / "b.csv", [("text", "x"), ("two", "1")])
+    with pytest.raises(UserError, match=rf"column 'x' is .*{kind}.* in different files"):
+        score(tmp_path, tmp_path / "other", carried=("x",))
+
+
 def test_a_store_that_fails_for_a_while_rejects_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
