@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -68,14 +69,31 @@ def _write(
         csv.writer(stream).writerows([_csv_cell(cell) for cell in row] for row in rows)
         return
     for row in rows:
-        line = json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False, default=str)
-        stream.write(f"{line}\n")
+        stream.write(f"{_json(dict(zip(names, row, strict=True)))}\n")
 
 
 def _csv_cell(cell: Any) -> Any:
-    """Return a cell that is no list or object as it is, others as JSON."""
-    nested = isinstance(cell, list | dict)
-    return json.dumps(cell, ensure_ascii=False, default=str) if nested else cell
+    """Return a cell that is no list or object as it is, bytes as text, others as JSON."""
+    if isinstance(cell, bytes):
+        return _jsonable(cell)
+    return _json(cell) if isinstance(cell, list | dict) else cell
+
+
+def _json(value: Any) -> str:
+    return json.dumps(_jsonable(value), ensure_ascii=False, default=str, allow_nan=False)
+
+
+def _jsonable(value: Any) -> Any:
+    """Return a value as JSON can tell it: bytes as text, and null for NaN and infinity."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    if isinstance(value, list | tuple):
+        return [_jsonable(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _jsonable(item) for name, item in value.items()}
+    return value
 
 
 def encoded_rejects(rejects: Sequence[Reject]) -> bytes:

@@ -191,6 +191,26 @@ def test_outputs_hold_the_same_scores(tmp_path: Path, output: str) -> None:
     ]
 
 
+def test_lines_of_json_hold_what_json_cannot_as_text_or_null(tmp_path: Path) -> None:
+    values = {"x": [float("nan"), float("inf"), 1.5], "y": [b"caf\xc3\xa9", b"\xff", None]}
+    nested = [[{"z": float("nan")}], [], None]
+    pq.write_table(pa.table({"text": list("abc"), **values, "n": nested}), tmp_path / "a.parquet")
+    for output in ("jsonl", "csv"):
+        folder = tmp_path / output
+        score(tmp_path / "a.parquet", folder, output=output, carried=("x", "y", "n"))
+
+    def refuse(constant: str) -> None:
+        raise ValueError(constant)
+
+    lines = (tmp_path / "jsonl/part-00000.jsonl").read_text().splitlines()
+    found = [json.loads(line, parse_constant=refuse) for line in lines]
+    assert [(row["x"], row["y"], row["n"]) for row in found] == [
+        *((None, "café", [{"z": None}]), (None, "\ufffd", []), (1.5, None, None)),
+    ]
+    with (tmp_path / "csv/part-00000.csv").open(newline="") as stream:
+        assert [row["y"] for row in csv.DictReader(stream)] == ["café", "\ufffd", ""]
+
+
 def test_a_folder_of_scores_is_a_data_set_with_its_rejects_in_it(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["a", None, "b"]}), tmp_path / "a.parquet")
     score(tmp_path / "a.parquet", tmp_path / "out", part_rows=2)
