@@ -10,7 +10,7 @@ from spam_mlflow.batch_scoring.output_folder import GOES_ON
 from spam_mlflow.batch_worker.folders import Folder, is_of_store
 from spam_mlflow.batch_worker.jobs import InputFile
 from spam_mlflow.batch_worker.readers import json_object
-from spam_mlflow.batch_worker.records import Dialect, Layout, split_lines
+from spam_mlflow.batch_worker.records import Dialect, Layout, line_end, split_lines
 from spam_mlflow.data.sources import dialect, encodings, locations, tables
 from spam_mlflow.errors import UserError
 
@@ -193,11 +193,13 @@ def _text_file(file: InputFile, content: bytes, columns: Columns) -> InputFile:
     kind = locations.why_no_table(content)
     if kind is not None:
         raise UserError(f"it is {kind}")
-    whole = content if len(content) == file.size else content[: content.rfind(b"\n") + 1]
-    encoding = _encoding(whole or content, columns.encoding)
-    file = replace(file, encoding=encoding)
+    end = line_end(content.decode("latin-1"))
+    cut = content if len(content) == file.size else content[: content.rfind(end.encode()) + 1]
+    whole = cut or content
+    encoding = _encoding(whole, columns.encoding)
+    file = replace(file, encoding=encoding, line_end=end)
     mark = len(_BYTE_ORDER_MARK.encode()) * content.startswith(_BYTE_ORDER_MARK.encode())
-    lines = split_lines((whole or content)[mark:].decode(encoding, "surrogateescape"))
+    lines = split_lines(whole[mark:].decode(encoding, "surrogateescape"), end)
     name = file.name.lower()
     if name.endswith((".jsonl", ".ndjson")) or content[mark:].lstrip().startswith(b"{"):
         return _json_lines(replace(file, form="json", start=mark), lines, columns)

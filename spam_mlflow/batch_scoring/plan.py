@@ -116,25 +116,25 @@ class _TextParts:
 
     def _record_start(self, lines: Sequence[_Line], limit: int) -> int:
         """Return the first line from `limit` on in which a record begins, or after all records."""
+        end = self._file.line_end
         texts = [
-            line.content.decode(self._file.encoding, "surrogateescape").removesuffix("\n") + "\n"
+            line.content.decode(self._file.encoding, "surrogateescape").removesuffix(end) + "\n"
             for line in itertools.takewhile(lambda line: line.content, lines)
         ]
         layout, _, _ = delimited_layout(self._file.columns, self._job)
-        end = limit
+        following = limit
         for record in records(texts, self._file.dialect, layout):
             if record.line >= limit:
                 return record.line
-            end = max(limit, record.line + record.lines)
-        return end
+            following = max(limit, record.line + record.lines)
+        return following
 
     def _blocks(self) -> Iterator[tuple[list[_Line], bool]]:
         """Yield lines, and whether they are the last ones."""
         with self._job.source.open(self._file.path) as stream:
             stream.seek(self._file.start)
-            rest, dropped, mark = b"", 0, b""
+            rest, dropped, mark = b"", 0, self._file.line_end.encode()
             while block := stream.read(_BLOCK):
-                mark = mark or (b"\r" if b"\n" not in block and b"\r" in block else b"\n")
                 *whole, rest = (rest + block).split(mark)
                 lines = [_Line(line + mark, len(line) + 1) for line in whole]
                 if dropped and lines:

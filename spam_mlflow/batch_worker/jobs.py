@@ -24,6 +24,7 @@ class InputFile:
         form: Kind of file.
         encoding: Of a text file, as Python names it.
         dialect: How the fields of a line are separated.
+        line_end: Last character of each line of a text file.
         columns: Names of the columns of a delimited file.
         start: Position of the first byte after the header.
         header_lines: Number of lines before `start`.
@@ -37,6 +38,7 @@ class InputFile:
     form: Form = "delimited"
     encoding: str = "utf-8"
     dialect: Dialect = field(default_factory=lambda: Dialect(","))
+    line_end: str = "\n"
     columns: tuple[str, ...] = ()
     start: int = 0
     header_lines: int = 0

@@ -54,7 +54,7 @@ class Reader:
         with self._job.source.open(file.path) as stream:
             stream.seek(part.start)
             content = stream.read(part.length)
-        lines = split_lines(content.decode(file.encoding, "surrogateescape"))
+        lines = split_lines(content.decode(file.encoding, "surrogateescape"), file.line_end)
         read = self._delimited if file.form == "delimited" else self._json
         found = read(file, lines, part.row)
         while rows := list(itertools.islice(found, AT_ONCE)):

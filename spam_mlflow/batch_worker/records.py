@@ -109,11 +109,20 @@ class Record(NamedTuple):
     reread: bool = False
 
 
-def split_lines(text: str) -> list[str]:
-    r"""Return the lines with their ends: \n, \r\n, or \r if there are no others."""
-    if "\n" not in text:
-        text = text.replace("\r", "\n")
-    return [f"{line}\n" for line in text.removesuffix("\n").split("\n")] if text else []
+def line_end(text: str) -> str:
+    r"""Return the last character of each line: \n, or \r if there is no \n."""
+    return "\r" if "\r" in text and "\n" not in text else "\n"
+
+
+def split_lines(text: str, end: str = "") -> list[str]:
+    r"""Return the lines, each with \n at its end.
+
+    Args:
+        text: The text.
+        end: As `line_end` returns it for the whole of which this is a part; "" if it is the whole.
+    """
+    end = end or line_end(text)
+    return [f"{line}\n" for line in text.removesuffix(end).split(end)] if text else []
 
 
 def records(

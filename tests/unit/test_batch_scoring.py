@@ -358,6 +358,19 @@ def test_a_last_record_of_several_lines_is_not_torn(tmp_path: Path, part_rows: i
     assert scored.rejects == []
 
 
+@pytest.mark.parametrize("part_rows", [1, 2, 1000])
+@pytest.mark.parametrize(
+    "content", ["id,text\n0,a\n1,b\rc", "id,text\r\n0,a\r\n1,b\rc", "id,text\n0,a\n1,b\r"]
+)
+def test_a_carriage_return_within_a_line_does_not_end_it(
+    tmp_path: Path, content: str, part_rows: int
+) -> None:
+    (tmp_path / "a.csv").write_text(content, newline="")
+    scored = score(tmp_path / "a.csv", tmp_path / "out", part_rows, id="id")
+    assert scored.ids == ["0", "1"]
+    assert scored.rejects == []
+
+
 def test_lines_of_any_length_need_little_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
