@@ -244,8 +244,9 @@ def _delimited(file: InputFile, mark: int, lines: Sequence[str], columns: Column
     skipped = mark + sum(len(line.encode(file.encoding, "surrogateescape")) for line in before)
     problem = columns.missing(found)
     needed = 1 if problem else 1 + max(found.index(name) for name in columns.decisive)
+    layout, cut = Layout(len(found), needed), file.size > _SAMPLE
     quoting = dialect.find_quoting(
-        lines, character, Layout(len(found), needed), columns.quoting, "auto", len(before)
+        lines, character, layout, columns.quoting, "auto", len(before), cut
     )
     return replace(
         file,

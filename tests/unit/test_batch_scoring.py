@@ -25,6 +25,7 @@ from spam_mlflow.batch_worker.folders import TEMPORARY, Folder
 from spam_mlflow.batch_worker.jobs import InputFile, Job, Part
 from spam_mlflow.batch_worker.part_scoring import PartScorer, Record
 from spam_mlflow.batch_worker.rows import LONGEST
+from spam_mlflow.data.sources import dialect
 from spam_mlflow.errors import UserError
 
 STORE = storage("http://127.0.0.1:9")
@@ -104,9 +105,9 @@ def score(address: Path | str, folder: Path, part_rows: int = 1000, **changes: A
     return Scored(folder, [scorer.score(part) for part in parts])
 
 
-def write_csv(file: Path, rows: Sequence[Sequence[str]], **dialect: Any) -> Path:
+def write_csv(file: Path, rows: Sequence[Sequence[str]], **written: Any) -> Path:
     with file.open("w", newline="", encoding="utf-8") as stream:
-        csv.writer(stream, **dialect).writerows(rows)
+        csv.writer(stream, **written).writerows(rows)
     return file
 
 
@@ -355,6 +356,20 @@ def test_a_last_record_of_several_lines_is_not_torn(tmp_path: Path, part_rows: i
     (tmp_path / "a.csv").write_text("\n".join(lines))
     scored = score(tmp_path / "a.csv", tmp_path / "out", part_rows, id="id")
     assert scored.ids == ["0", "1", "2"]
+    assert scored.rejects == []
+
+
+@pytest.mark.parametrize("sample", [inspection._SAMPLE, 200])
+def test_a_text_that_goes_on_after_the_sample_is_read_with_quoting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sample: int
+) -> None:
+    monkeypatch.setattr(inspection, "_SAMPLE", sample)
+    monkeypatch.setattr(dialect, "_QUOTING_LINES", 10)
+    long = "Dear friend,\n" + "you won\n" * 50
+    texts = [*(f"message {n}" for n in range(9)), long, *(f"message {n}" for n in range(50))]
+    write_csv(tmp_path / "a.csv", [("id", "text"), *((str(n), t) for n, t in enumerate(texts))])
+    scored = score(tmp_path / "a.csv", tmp_path / "out", id="id")
+    assert scored.ids == list(map(str, range(len(texts))))
     assert scored.rejects == []
 
 

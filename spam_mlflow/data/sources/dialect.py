@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Literal
 
-from spam_mlflow.batch_worker.records import Dialect, Layout, records
+from spam_mlflow.batch_worker.records import Dialect, Layout, Record, records
 from spam_mlflow.errors import UserError
 
 Quoting = Literal["auto", "quoted", "none"]
@@ -101,6 +101,7 @@ def find_quoting(
     quoting: Quoting,
     escape: Escape,
     start: int,
+    cut: bool = False,
 ) -> Dialect:
     """Return the dialect that makes the fewest lines unusable.
 
@@ -114,12 +115,14 @@ def find_quoting(
         quoting: What is asked for.
         escape: What is asked for.
         start: Position of the first line after the header.
+        cut: Whether the file goes on after the lines.
     """
     sample = lines[start : start + _QUOTING_LINES]
+    cut = cut or start + len(sample) < len(lines)
     candidates = list(_candidates("".join(sample), character, quoting, escape))
     if len(candidates) == 1:
         return candidates[0]
-    readings = [_reading(sample, dialect, layout) for dialect in candidates]
+    readings = [_reading(sample, dialect, layout, cut) for dialect in candidates]
     quoted = [reading for reading in readings if reading.dialect.quoted]
     needed = min(quoted, key=lambda r: (r.unusable, r.misread)).needed if quoted else 0
 
@@ -144,15 +147,33 @@ def _candidates(text: str, character: str, quoting: Quoting, escape: Escape) -> 
             yield Dialect(character, quoted, backslash, skip)
 
 
-def _reading(lines: Sequence[str], dialect: Dialect, layout: Layout) -> _Reading:
+def _reading(lines: Sequence[str], dialect: Dialect, layout: Layout, cut: bool) -> _Reading:
     unusable = misread = needed = 0
-    for record in records(lines, dialect, layout):
+    for record in _whole_records(lines, dialect, layout, cut):
         unusable += record.lines if record.problem else 0
         line = lines[record.line]
         same = record.lines == 1 and record.fields == dialect.literal(line)
         misread += record.reread or (same and '"' in line)
         needed += not same
     return _Reading(dialect, unusable, misread, needed)
+
+
+def _whole_records(
+    lines: Sequence[str], dialect: Dialect, layout: Layout, cut: bool
+) -> Iterator[Record]:
+    """Yield the records of some lines, without one that ends after them.
+
+    Args:
+        lines: The lines.
+        dialect: How they are read.
+        layout: The columns.
+        cut: Whether there are more lines after them.
+    """
+    last_mark = max((i for i, line in enumerate(lines) if '"' in line), default=-1) if cut else -1
+    for record in records(lines, dialect, layout):
+        if record.reread and record.line == last_mark:
+            return
+        yield record
 
 
 def described(dialect: Dialect) -> str:
