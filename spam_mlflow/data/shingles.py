@@ -126,6 +126,25 @@ class ShingleSets:
             found[at] = shared >= jaccard * (total[at] - shared)
         return found
 
+    def similar_to(self, positions: np.ndarray, jaccard: float) -> np.ndarray:
+        """Return whether each set has at least this Jaccard similarity to some of them.
+
+        Args:
+            positions: Positions of those, shape (chosen,).
+            jaccard: The similarity.
+
+        Returns:
+            Shape (texts, chosen), bool.
+        """
+        chosen = self.rows[positions].astype(np.int32).T.tocsr()
+        found = np.zeros((len(self.sizes), len(positions)), dtype=bool)
+        step = max(1, _PAIRS_AT_ONCE // len(positions))
+        for start in range(0, len(found), step):
+            shared = (self.rows[start : start + step].astype(np.int32) @ chosen).toarray()
+            total = self.sizes[start : start + step, None] + self.sizes[positions]
+            found[start : start + step] = shared >= jaccard * (total - shared)
+        return found
+
     def in_order(self, order: np.ndarray) -> "ShingleSets":
         """Return the sets in another order.
 

@@ -28,6 +28,7 @@ from spam_mlflow.inference_store.records import (
     Feedback,
     Filters,
     Inference,
+    id_seconds,
     timestamp,
 )
 from spam_mlflow.inference_store.sqlite import SqliteStore
@@ -230,7 +231,7 @@ class DynamoStore:
     def stats(self) -> Mapping[str, float]:
         """Return the store's own metrics by name."""
         oldest = self._spool.oldest(1)
-        age = time.time() - (int(oldest[0].id.replace("-", "")[:12], 16) / 1000) if oldest else 0.0
+        age = time.time() - id_seconds(oldest[0].id) if oldest else 0.0
         return {
             "spool_rows": self._waiting,
             "spool_rows_limit": self._limit,

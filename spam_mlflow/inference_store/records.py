@@ -29,9 +29,9 @@ class Inference:
         day: The first ten characters of `at`.
         model_name: Name of the registered model.
         model_version: Its version's number.
-        label: "ham" or "spam".
+        label: "ham" or "spam", as was answered.
         spam_probability: The score.
-        threshold: The score from which the message was labeled spam.
+        threshold: The score from which the message was labeled spam, which a client may choose.
         source: Where the message came from, as the client said.
         expires: Seconds since 1970 at which the item is to be deleted.
         text_form: What `text` holds.
@@ -39,6 +39,8 @@ class Inference:
         text_hmac: Keyed hash of the text in hex; None without a key and with "off".
         text_length: Characters of the text; None where they are unknown.
         signals: What drift is found by, as JSON; None where it was not computed.
+        predicted: The label by the version's own threshold, whatever the client chose; None in
+            items that were stored without.
     """
 
     id: str
@@ -56,6 +58,7 @@ class Inference:
     text_hmac: str | None = None
     text_length: int | None = None
     signals: str | None = None
+    predicted: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,11 @@ def timestamp(seconds: float) -> str:
     return text.replace("+00:00", "Z")
 
 
+def id_seconds(record_id: str) -> float:
+    """Return when an ID was made, in seconds since 1970."""
+    return int(record_id.replace("-", "")[:12], 16) / 1000
+
+
 class _Clock:
     """Hands out numbers that grow with time, at most one of them twice in no process."""
 
@@ -143,6 +151,26 @@ def new_id() -> str:
     milliseconds, counter = tick >> _COUNTER_BITS, tick & ((1 << _COUNTER_BITS) - 1)
     number = (milliseconds << 80) | (7 << 76) | (counter << 64) | (0b10 << 62)
     return str(uuid.UUID(int=number | secrets.randbits(_RANDOM_BITS)))
+
+
+def new_feedback(
+    inference_id: str, label: str, reporter: str, kind: FeedbackKind, note: str, days: int
+) -> Feedback:
+    """Return feedback that is given now.
+
+    Args:
+        inference_id: Of the inference.
+        label: "ham" or "spam".
+        reporter: Who says so.
+        kind: "report" or "review".
+        note: Any words.
+        days: Days after which it expires.
+    """
+    made = new_id()
+    # The day is that of the ID, or pages that go back day by day would leave items out.
+    seconds = id_seconds(made)
+    at, expires = timestamp(seconds), int(seconds + days * DAY_SECONDS)
+    return Feedback(made, inference_id, at, at[:10], label, reporter, kind, note, expires)
 
 
 def is_id(text: str) -> bool:

@@ -37,7 +37,8 @@ CREATE TABLE inferences (
     id TEXT PRIMARY KEY, at TEXT NOT NULL, day TEXT NOT NULL, model_name TEXT NOT NULL,
     model_version TEXT NOT NULL, label TEXT NOT NULL, spam_probability REAL NOT NULL,
     threshold REAL NOT NULL, source TEXT NOT NULL, expires INTEGER NOT NULL,
-    text_form TEXT NOT NULL, text TEXT, text_hmac TEXT, text_length INTEGER, signals TEXT
+    text_form TEXT NOT NULL, text TEXT, text_hmac TEXT, text_length INTEGER, signals TEXT,
+    predicted TEXT
 );
 CREATE INDEX inferences_by_day ON inferences (day, id);
 CREATE INDEX inferences_by_expiry ON inferences (expires);
@@ -291,6 +292,8 @@ def _prepare(cursor: sqlite3.Cursor, path: Path) -> None:
         raise UserError(
             f"{path} is no inference store of format {_FORMAT}; set store.path to another file"
         )
+    elif "predicted" not in {row[1] for row in cursor.execute("PRAGMA table_info(inferences)")}:
+        cursor.execute("ALTER TABLE inferences ADD COLUMN predicted TEXT")  # of earlier releases
 
 
 def _parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:

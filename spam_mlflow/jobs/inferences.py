@@ -3,7 +3,6 @@
 import getpass
 import os
 import sys
-import time
 from collections.abc import Callable, Mapping
 from typing import TextIO
 
@@ -15,7 +14,7 @@ from spam_mlflow.errors import UserError
 from spam_mlflow.evaluation import tables
 from spam_mlflow.inference_store import reports
 from spam_mlflow.inference_store import store as stores
-from spam_mlflow.inference_store.records import DAY_SECONDS, Feedback, Filters, new_id, timestamp
+from spam_mlflow.inference_store.records import Filters, new_feedback
 from spam_mlflow.inference_store.store import Store
 from spam_mlflow.serving import exports
 
@@ -110,13 +109,10 @@ def _review(settings: InferencesSettings, store: Store) -> None:
             f"review needs label=ham or label=spam, and the id of a stored inference; id="
             f"{settings.id} is {'one' if inference else 'none, or it has expired'}"
         )
-    now = time.time()
-    at, expires = timestamp(now), int(now + store.days * DAY_SECONDS)
     reviewer = settings.reviewer or getpass.getuser()
-    said = Feedback(
-        *(new_id(), inference.id, at, at[:10], settings.label, reviewer, "review", "", expires)
+    store.add_feedback(
+        new_feedback(inference.id, settings.label, reviewer, "review", "", store.days)
     )
-    store.add_feedback(said)
     print(f"{reviewer} says that {inference.id} is {settings.label}, and its near-copies, too")
 
 

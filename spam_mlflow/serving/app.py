@@ -1,7 +1,6 @@
 """The app: MLflow's scoring server, with routes for what is stored."""
 
 import contextlib
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -17,11 +16,10 @@ from starlette.concurrency import run_in_threadpool
 
 from spam_mlflow.errors import UserError
 from spam_mlflow.inference_store.records import (
-    DAY_SECONDS,
     Feedback,
     Filters,
     is_id,
-    new_id,
+    new_feedback,
     timestamp,
 )
 from spam_mlflow.inference_store.store import Store
@@ -226,11 +224,8 @@ def _add_feedback(app: FastAPI, parts: Parts) -> None:
 
 def _add(store: Store, inference_id: str, said: FeedbackBody, reporter: str) -> Feedback:
     _found(store, inference_id)
-    now = time.time()
-    at, expires = timestamp(now), int(now + store.days * DAY_SECONDS)
-    item = Feedback(
-        *(new_id(), inference_id, at, at[:10], said.label),
-        *(_plain(reporter), "report", _plain(said.note), expires),
+    item = new_feedback(
+        *(inference_id, said.label, _plain(reporter), "report", _plain(said.note), store.days)
     )
     store.add_feedback(item)
     return item

@@ -15,7 +15,13 @@ from typing import Any
 
 from spam_mlflow.drift.signals import signals
 from spam_mlflow.errors import UserError
-from spam_mlflow.inference_store.records import DAY_SECONDS, Inference, new_id, timestamp
+from spam_mlflow.inference_store.records import (
+    DAY_SECONDS,
+    Inference,
+    id_seconds,
+    new_id,
+    timestamp,
+)
 from spam_mlflow.inference_store.store import Store
 from spam_mlflow.scorer import request_bodies
 from spam_mlflow.serving.served_model import ServedModel, ServedVersion
@@ -122,10 +128,11 @@ def _inferences(
     store: Store, data: bytes, rows: list[dict[str, Any]], version: ServedVersion
 ) -> Iterator[Inference]:
     texts, threshold = _asked(data, len(rows))
-    now = time.time()
-    at, expires = timestamp(now), int(now + store.days * DAY_SECONDS)
     for text, row in zip(texts, rows, strict=True):
         inference_id = new_id()
+        # The day is that of the ID, or pages that go back day by day would leave rows out.
+        seconds = id_seconds(inference_id)
+        at = timestamp(seconds)
         sealed = store.texts.seal(text, inference_id)
         yield Inference(
             inference_id,
@@ -137,13 +144,19 @@ def _inferences(
             row["spam_probability"],
             version.threshold if threshold is None else threshold,
             SOURCE.get(),
-            expires,
+            int(seconds + store.days * DAY_SECONDS),
             sealed.form,
             sealed.text,
             sealed.digest,
             sealed.length,
             _signals(text, version),
+            row["label"] if threshold is None else _predicted(row["spam_probability"], version),
         )
+
+
+def _predicted(score: float, version: ServedVersion) -> str:
+    """Return the label by the version's own threshold, which no client chooses."""
+    return "spam" if score >= version.threshold else "ham"
 
 
 def _signals(text: str | None, version: ServedVersion) -> str | None:

@@ -11,6 +11,7 @@ from mlflow import MlflowClient
 from support.project import ROOT, Trained
 
 from spam_mlflow.errors import UserError
+from spam_mlflow.inference_store.records import id_seconds, timestamp
 from spam_mlflow.inference_store.sqlite import SqliteStore
 from spam_mlflow.inference_store.store import inferences
 from spam_mlflow.inference_store.texts import TextPolicy
@@ -83,3 +84,21 @@ def test_without_a_store_an_answer_is_the_models_own(trained: Trained) -> None:
     assert status == 200
     assert set(json.loads(said)) == {"predictions", "model"}
     assert ask(Recorder(served, None), {"inputs": [None]})[0] == 400
+
+
+def test_a_clients_threshold_does_not_change_what_was_predicted(
+    trained: Trained, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each row has the day of its own ID, too, although the answer takes a while."""
+    recorder = Recorder(ServedModel(trained.project.client, str(trained.model_folder)), store)
+    days = iter(["01936000", "01937000"])
+    monkeypatch.setattr(
+        "spam_mlflow.serving.recorder.new_id", lambda: f"{next(days)}-0000-7000-8000-000000000000"
+    )
+    usual = json.loads(ask(Recorder(recorder._served, None), {"inputs": TEXTS})[1])["predictions"]
+    ask(recorder, {"inputs": TEXTS, "params": {"threshold": 0.0}})
+    rows = store.oldest(2)
+    assert [(row.label, row.threshold) for row in rows] == [("spam", 0.0)] * 2
+    assert [row.predicted for row in rows] == [row["label"] for row in usual]
+    assert [row.at for row in rows] == [timestamp(id_seconds(row.id)) for row in rows]
+    assert len({row.day for row in rows}) == 2

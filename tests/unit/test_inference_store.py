@@ -13,7 +13,14 @@ import pytest
 from support.inferences import feedback, inference
 
 from spam_mlflow.errors import UserError
-from spam_mlflow.inference_store.records import Filters, is_id, new_id
+from spam_mlflow.inference_store.records import (
+    Filters,
+    id_seconds,
+    is_id,
+    new_feedback,
+    new_id,
+    timestamp,
+)
 from spam_mlflow.inference_store.sqlite import SqliteStore
 from spam_mlflow.inference_store.store import all_feedback, forget, inferences
 from spam_mlflow.inference_store.texts import TextPolicy, TextSetting, redacted
@@ -187,3 +194,21 @@ def test_another_file_is_refused(kind: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"store\.path") as caught:
         SqliteStore(path, TextPolicy("off"), 30, "normal")
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_of_before_predicted_was_stored_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "i.db"
+    SqliteStore(path, TextPolicy("plain"), 30, "normal").close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("ALTER TABLE inferences DROP COLUMN predicted")
+    store = SqliteStore(path, TextPolicy("plain"), 30, "normal")
+    row = inference(predicted="spam")
+    store.add([row])
+    assert store.find(row.id) == row
+    store.close()
+
+
+def test_feedback_has_the_day_of_its_id() -> None:
+    said = new_feedback(new_id(), "spam", "ann", "report", "", 30)
+    assert said.at == timestamp(id_seconds(said.id))
+    assert said.day == said.at[:10]

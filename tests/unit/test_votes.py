@@ -1,5 +1,6 @@
 """Which labels of people are trained on, and which attacks come to nothing."""
 
+import dataclasses
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -204,3 +205,48 @@ def test_a_leaky_split_is_refused_with_feedback() -> None:
     with pytest.raises(UserError, match="split=grouped"):
         TutorialSplitter(test=0.2, seed=0).split(messages)
     training_only.refuse(messages.splittable, "tutorial")
+
+
+OTHER = "can you bring the blue folder and two pens to the meeting at noon tomorrow"
+CHAIN = [SCAM, SCAM[24:] + " " + OTHER[:26], SCAM[58:] + " " + OTHER[:58], OTHER]
+"""Each is a near-copy of its neighbors, and the first and the last have nothing in common."""
+
+
+def chained(score: float = 0.01) -> list[Report]:
+    """Return reports that lead from the one end of the chain to the other."""
+    return [report(text, "ham", "link", score) for text in CHAIN[1:3]]
+
+
+def loose(reports: Sequence[Report]) -> dict[str, votes.Case]:
+    """Return the case of each message, where near-copies are less alike."""
+    rules = dataclasses.replace(RULES, jaccard=0.3)
+    return {text: case for case in votes.cases(reports, rules) for text in case.texts}
+
+
+def test_the_label_that_a_client_had_chosen_by_its_threshold_was_not_predicted() -> None:
+    about = inference(SCAM, spam_probability=0.99, label="ham", threshold=1.0, predicted="spam")
+    said = Report(feedback(about.id, "ham"), about, SCAM)
+    assert only([said]).verdict == "quarantined"
+
+
+def test_repeated_reports_do_not_change_what_was_predicted() -> None:
+    copy = SCAM + " please"
+    stuffed = [report(SCAM, "ham"), *(report(copy, "ham", score=0.01) for _ in range(2))]
+    case = only(stuffed)
+    assert (case.verdict, case.predicted) == ("quarantined", "ham and spam")
+    again = only([*stuffed, report(SCAM, "ham")])
+    assert again.texts == (SCAM, copy)  # the one that was reported first stays first
+    agreed = only([*stuffed, report(copy, "ham", "bob", 0.01)])
+    assert (agreed.verdict, agreed.label) == ("accepted", "ham")
+
+
+def test_a_chain_of_near_copies_carries_no_decision_to_another_message() -> None:
+    reviewed = report(CHAIN[0], "spam", "boss", 0.01, kind="review")
+    found = loose([*chained(), report(CHAIN[3], "ham", score=0.01), reviewed])
+    assert found[CHAIN[0]].label == "spam"
+    assert found[CHAIN[3]].label == "ham"
+    three = [report(CHAIN[0], "spam", who, 0.01) for who in ("ann", "bob", "dan")]
+    found = loose([*chained(), *three, report(CHAIN[3], "spam", "cid", 0.01)])
+    assert found[CHAIN[0]].label == "spam"
+    assert found[CHAIN[3]].votes == {"ham": 1.0, "spam": 1.0}
+    assert found[CHAIN[3]].verdict == "undecided"
