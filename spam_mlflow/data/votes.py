@@ -103,7 +103,7 @@ class _Chain:
         latest = len(last) - 1 - np.argmax(near[:, ::-1], axis=1)
         return [
             self.reports[last[n]] if found else None
-            for n, found in zip(latest.tolist(), near.any(axis=1).tolist(), strict=True)
+            for n, found in zip(latest.tolist(), np.any(near, axis=1).tolist(), strict=True)
         ]
 
     def reviews(self) -> list[Report | None]:

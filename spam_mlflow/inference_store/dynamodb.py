@@ -113,8 +113,8 @@ class DynamoStore:
         if self._waiting or spool.count_feedback():
             self._start()
 
-    def add(self, inferences: Sequence[Inference]) -> None:
-        """Store inferences durably, in the spool.
+    def add(self, inferences: Sequence[Inference]) -> int:
+        """Store inferences durably, in the spool, and return how many.
 
         Raises:
             UserError: If the spool cannot be written, or is full.
@@ -126,12 +126,13 @@ class DynamoStore:
                     f"{self._limit} allows no more: {self._error or 'it is too slow'}"
                 )
             self._waiting += len(inferences)
+        stored = 0
         try:
-            self._spool.add(inferences)
-        except UserError:
-            self._count(-len(inferences))
-            raise
+            stored = self._spool.add(inferences)
+        finally:
+            self._count(stored - len(inferences))
         self._start()
+        return stored
 
     def find(self, inference_id: str) -> Inference | None:
         """Return an inference, None if there is none or it has expired."""

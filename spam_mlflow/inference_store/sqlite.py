@@ -1,7 +1,10 @@
 """A store in one SQLite file: nothing to start, and several processes may use it."""
 
 import contextlib
+import logging
+import math
 import os
+import queue
 import sqlite3
 import threading
 import time
@@ -30,6 +33,9 @@ FILE = "inferences.db"
 
 _FORMAT = 1  # of the tables; raised whenever older code would misread them
 _BUSY_SECONDS = 10  # for which another process may hold the file
+_BUSY_AGAIN = 0.1  # seconds to wait for it within _QUICK_SECONDS after it was waited for in vain
+_QUICK_SECONDS = 5
+_READERS = 8  # connections, each with two open files
 _AT_ONCE = 500  # rows of a transaction, so that small requests do not wait long for large ones
 _VARIABLES = 500  # of a statement
 _SCHEMA = """
@@ -49,6 +55,8 @@ CREATE TABLE feedback (
 );
 CREATE INDEX feedback_by_inference ON feedback (inference_id);
 """
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, config=CONFIG, kw_only=True)
@@ -76,8 +84,8 @@ class SqliteSettings(RecordSettings):
 class SqliteStore:
     """Inferences and feedback in a file; see `Store` for what its methods do.
 
-    Writes take turns in one connection, and reads have one for each thread. With write-ahead
-    logging, neither waits for the other, and what was committed survives the end of the process.
+    Writes take turns in one connection, and reads share a few others. With write-ahead logging,
+    neither waits for the other, and what was committed survives the end of the process.
 
     Args:
         path: The file, which is created if it is missing.
@@ -92,19 +100,28 @@ class SqliteStore:
     def __init__(self, path: Path, texts: TextPolicy, days: int, synchronous: str) -> None:
         self.path, self.texts, self.days = path, texts, days
         self._synchronous = synchronous
-        self._lock, self._local = threading.Lock(), threading.local()
+        self._lock, self._reading = threading.Lock(), threading.BoundedSemaphore(_READERS)
+        self._readers: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()  # those not in use
         self._connections: list[sqlite3.Connection] = []
+        self._timeout, self._quick_until = float(_BUSY_SECONDS), 0.0
         with self._explained():
             _create(path)
             self._writer = self._connect()
             with self._transaction() as cursor:
                 _prepare(cursor, path)
 
-    def add(self, inferences: Sequence[Inference]) -> None:
-        """Store inferences durably."""
+    def add(self, inferences: Sequence[Inference]) -> int:
+        """Store inferences durably, and return how many."""
         rows = [values(inference, INFERENCE_COLUMNS) for inference in inferences]
         for start in range(0, len(rows), _AT_ONCE):
-            self._insert("inferences", INFERENCE_COLUMNS, rows[start : start + _AT_ONCE])
+            try:
+                self._insert("inferences", INFERENCE_COLUMNS, rows[start : start + _AT_ONCE])
+            except UserError as error:
+                if start == 0:
+                    raise
+                logger.error("Only %s of %s inferences are stored: %s", start, len(rows), error)
+                return start
+        return len(rows)
 
     def find(self, inference_id: str) -> Inference | None:
         """Return an inference, None if there is none or it has expired."""
@@ -158,7 +175,11 @@ class SqliteStore:
         """Delete inferences and what was said of them."""
         for column, table in (("id", "inferences"), ("inference_id", "feedback")):
             self._delete(table, column, inference_ids)
-        self._truncate_log()
+        if not self._truncate_log():
+            raise UserError(
+                f"what was deleted is still in {self.path}-wal, since another process reads it; "
+                "end that one, and delete the same once more"
+            )
 
     def remove(self, inference_ids: Sequence[str], feedback_ids: Sequence[str]) -> None:
         """Delete items by their own IDs; SQLite overwrites its log when it comes round to that."""
@@ -172,7 +193,8 @@ class SqliteStore:
             cursor.execute("DELETE FROM inferences WHERE expires <= ?", [now])
             deleted = cursor.rowcount
             cursor.execute("DELETE FROM feedback WHERE expires <= ?", [now])
-        self._truncate_log()
+        if not self._truncate_log():
+            logger.warning("What has expired stays in %s-wal until nobody reads it", self.path)
         return int(deleted)
 
     def create(self) -> None:
@@ -203,11 +225,21 @@ class SqliteStore:
         return [Inference(*row) for row in rows]
 
     def _select(self, columns: Sequence[str], rest: str, arguments: Sequence[Any]) -> list[Any]:
-        with self._explained():
-            if not hasattr(self._local, "reader"):
-                self._local.reader = self._connect()
-            reader: sqlite3.Connection = self._local.reader
+        with self._explained(), self._reader() as reader:
             return reader.execute(f"SELECT {', '.join(columns)} {rest}", arguments).fetchall()
+
+    @contextlib.contextmanager
+    def _reader(self) -> Iterator[sqlite3.Connection]:
+        """Yield a connection that nobody else reads from meanwhile."""
+        with self._reading:
+            try:
+                reader = self._readers.get_nowait()
+            except queue.Empty:
+                reader = self._connect()
+            try:
+                yield reader
+            finally:
+                self._readers.put(reader)
 
     def _insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Insert rows in one statement, which is a transaction by itself.
@@ -216,7 +248,7 @@ class SqliteStore:
         """
         marks = ", ".join([f"({_marks(columns)})"] * len(rows))
         statement = f"INSERT INTO {table} ({', '.join(columns)}) VALUES {marks}"  # noqa: S608
-        with self._explained(), self._lock:
+        with self._explained(), self._turn():
             self._writer.execute(statement, [value for row in rows for value in row])
 
     def _delete(self, table: str, column: str, ids: Sequence[str]) -> None:
@@ -225,14 +257,46 @@ class SqliteStore:
             with self._explained(), self._transaction() as cursor:
                 cursor.execute(statement, part)
 
-    def _truncate_log(self) -> None:
-        """Overwrite what was deleted in the log as well."""
-        with self._explained(), self._lock:
-            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    def _truncate_log(self) -> bool:
+        """Overwrite what was deleted in the log as well; return False if others do not let go."""
+        ends = time.monotonic() + _BUSY_SECONDS
+        while True:
+            with self._explained(), self._turn():
+                self._set_timeout(0)  # what is to be written need not wait for a reader
+                (is_busy, *_) = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if not is_busy or time.monotonic() > ends:
+                return not is_busy
+            time.sleep(_BUSY_AGAIN)
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Have the writing connection for a block; one time limit is for both this and the file.
+
+        Otherwise the waits for a file that another process holds would add up.
+        """
+        ends = time.monotonic() + _BUSY_SECONDS
+        if not self._lock.acquire(timeout=_BUSY_SECONDS):
+            raise sqlite3.OperationalError("database is locked")
+        try:
+            now = time.monotonic()
+            is_quick = now < self._quick_until
+            self._set_timeout(_BUSY_AGAIN if is_quick else math.ceil(max(0.0, ends - now)))
+            yield
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
+                self._quick_until = time.monotonic() + _QUICK_SECONDS
+            raise
+        finally:
+            self._lock.release()
+
+    def _set_timeout(self, seconds: float) -> None:
+        if seconds != self._timeout:
+            self._writer.execute(f"PRAGMA busy_timeout = {int(1000 * seconds)}")
+            self._timeout = seconds
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Cursor]:
-        with self._lock:
+        with self._turn():
             cursor = self._writer.cursor()
             cursor.execute("BEGIN IMMEDIATE")
             try:

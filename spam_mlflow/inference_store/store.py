@@ -34,11 +34,14 @@ class Store(Protocol):
     texts: TextPolicy
     days: int
 
-    def add(self, inferences: Sequence[Inference]) -> None:
+    def add(self, inferences: Sequence[Inference]) -> int:
         """Store inferences. After this returns, the end of the process loses none of them.
 
+        Returns:
+            How many of them, the first ones, are stored: all, unless the store fails after some.
+
         Raises:
-            UserError: If they cannot be stored.
+            UserError: If none can be stored.
         """
         ...
 
@@ -78,7 +81,11 @@ class Store(Protocol):
         ...
 
     def delete(self, inference_ids: Sequence[str]) -> None:
-        """Delete inferences and what was said of them, so that nothing is left in the files."""
+        """Delete inferences and what was said of them, so that nothing is left in the files.
+
+        Raises:
+            UserError: If something is left.
+        """
         ...
 
     def purge(self) -> int:

@@ -106,22 +106,26 @@ class Recorder:
 
     def _recorded(
         self, store: Store, data: bytes, rows: list[dict[str, Any]], version: ServedVersion
-    ) -> list[str] | None:
+    ) -> list[str | None] | None:
         """Store the rows of an answer, and return their IDs; None if the store fails.
+
+        The ID of a row is None if the store fails after some rows.
 
         A message is answered in any case: who waits for it should not wait for the store.
         """
         inferences = list(_inferences(store, data, rows, version))
         try:
-            store.add(inferences)
+            stored = store.add(inferences)
         except UserError as error:
             self.counts.unrecorded += len(rows)
             if time.monotonic() > self._said + _REPEAT_SECONDS:
                 self._said = time.monotonic()
                 logger.error("Inferences are answered without being stored: %s", error)
             return None
-        self.counts.recorded += len(rows)
-        return [inference.id for inference in inferences]
+        self.counts.recorded += stored
+        self.counts.unrecorded += len(rows) - stored
+        ids = [inference.id for inference in inferences[:stored]]
+        return [*ids, *[None] * (len(rows) - stored)]
 
 
 def _inferences(

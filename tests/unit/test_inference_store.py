@@ -1,8 +1,11 @@
 """The store of inferences: IDs, what is kept of a text, and the SQLite file."""
 
+import contextlib
 import dataclasses
+import os
 import sqlite3
 import stat
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -13,6 +16,7 @@ import pytest
 from support.inferences import feedback, inference
 
 from spam_mlflow.errors import UserError
+from spam_mlflow.inference_store import sqlite
 from spam_mlflow.inference_store.records import (
     Filters,
     id_seconds,
@@ -212,3 +216,69 @@ def test_feedback_has_the_day_of_its_id() -> None:
     said = new_feedback(new_id(), "spam", "ann", "report", "", 30)
     assert said.at == timestamp(id_seconds(said.id))
     assert said.day == said.at[:10]
+
+
+def test_threads_that_come_and_go_leave_no_open_files(store: SqliteStore) -> None:
+    def read() -> None:
+        store.find(new_id())
+
+    def open_files() -> int:
+        for _ in range(20):
+            thread = threading.Thread(target=read)
+            thread.start()
+            thread.join()
+        return len(os.listdir("/dev/fd"))
+
+    assert open_files() == open_files()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "_BUSY_SECONDS", 1)
+
+
+def test_waits_for_a_locked_file_do_not_add_up(impatient: None, tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "i.db", TextPolicy("plain"), 30, "normal")
+    refused = []
+
+    def add(_: int) -> None:
+        with pytest.raises(UserError, match="locked"):
+            store.add([inference()])
+        refused.append(time.monotonic())
+
+    with contextlib.closing(sqlite3.connect(store.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        start = time.monotonic()
+        with ThreadPoolExecutor(30) as pool:
+            list(pool.map(add, range(30)))
+        assert max(refused) - start < 15  # 30 waits of a second without
+    store.add([inference()])
+    assert store.count() == 1
+    store.close()
+
+
+def test_what_another_process_keeps_in_the_log_is_not_called_deleted(
+    impatient: None, tmp_path: Path
+) -> None:
+    store = SqliteStore(tmp_path / "i.db", TextPolicy("plain"), 30, "normal")
+    row = inference(SECRET)
+    store.add([row])
+    with contextlib.closing(sqlite3.connect(store.path, isolation_level=None)) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT count(*) FROM inferences").fetchall()
+        with pytest.raises(UserError, match="-wal"):
+            store.delete([row.id])
+        other.execute("COMMIT")
+    store.delete([row.id])
+    assert SECRET.encode() not in b"".join(f.read_bytes() for f in tmp_path.iterdir())
+    store.close()
+
+
+def test_what_was_stored_before_a_failure_is_said(store: SqliteStore) -> None:
+    twice = inference()
+    rows = [inference() for _ in range(600)]
+    store.add([twice])
+    assert store.add([*rows, twice]) == 500
+    assert store.count() == 501
+    with pytest.raises(UserError):
+        store.add([twice, *rows])
