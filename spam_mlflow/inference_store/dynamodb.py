@@ -108,6 +108,7 @@ class DynamoStore:
         self.texts, self.days = spool.texts, spool.days
         self._limit, self._waiting = spool_rows, spool.count()
         self._lock, self._wake, self._ended = threading.Lock(), threading.Event(), threading.Event()
+        self._shipping = threading.Lock()  # while a batch is in the spool and in the table
         self._shipped, self._error = 0, ""
         self._thread = threading.Thread(target=self._ship_on, daemon=True)
         if self._waiting or spool.count_feedback():
@@ -190,12 +191,19 @@ class DynamoStore:
 
     def delete(self, inference_ids: Sequence[str]) -> None:
         """Delete inferences and what was said of them."""
+        with self._shipping:  # or what is read from the spool now would be shipped after this
+            self._spool.delete(inference_ids)
+            self._recount()
         for inference_id in inference_ids:
-            for item in self._items_of(inference_id):
-                key = {"id": item["id"], "item": item["item"]}
-                with self._explained():
-                    self._client.delete_item(TableName=self._table, Key=key)
-        self._spool.delete(inference_ids)
+            # Twice, for what another process ships meanwhile.
+            self._delete_items(inference_id)
+            self._delete_items(inference_id)
+
+    def _delete_items(self, inference_id: str) -> None:
+        for item in self._items_of(inference_id):
+            key = {"id": item["id"], "item": item["item"]}
+            with self._explained():
+                self._client.delete_item(TableName=self._table, Key=key)
 
     def purge(self) -> int:
         """Delete what has expired in the spool; DynamoDB does so in its table by itself."""
@@ -270,7 +278,7 @@ class DynamoStore:
         failures = 0
         while True:
             try:
-                while self._ship():
+                while self._ship_next():
                     failures, self._error = 0, ""
                 failures, self._error = 0, ""
                 self._recount()
@@ -288,6 +296,10 @@ class DynamoStore:
                 self._wake.wait()
                 self._wake.clear()
             self._ended.wait(wait)  # so that a batch comes together
+
+    def _ship_next(self) -> bool:
+        with self._shipping:
+            return self._ship()
 
     def _ship(self) -> bool:
         """Ship one batch, and return whether it was a full one, after which there may be more.
@@ -310,14 +322,35 @@ class DynamoStore:
         requests = {self._table: [{"PutRequest": {"Item": item}} for item in items]}
         pause = 0.05
         while requests and not (self._ended.is_set() and pause > 1):
-            with self._explained():
-                answer = self._client.batch_write_item(RequestItems=requests)
-            requests = answer.get("UnprocessedItems") or {}
+            requests = self._written(requests[self._table])
             if requests:
                 time.sleep(pause)
                 pause = min(2 * pause, 5.0)
         if requests:
             raise UserError(f"DynamoDB has no capacity for table {self._table}")
+
+    def _written(self, puts: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+        """Write a batch, and return what DynamoDB had no capacity for.
+
+        An item that it will never take is left out, or it would hold up all that come after it.
+        """
+        from botocore.exceptions import ClientError
+
+        with self._explained():
+            try:
+                answer = self._client.batch_write_item(RequestItems={self._table: puts})
+            except ClientError as error:
+                if error.response.get("Error", {}).get("Code") != "ValidationException":
+                    raise
+                if len(puts) == 1:
+                    item = puts[0]["PutRequest"]["Item"]
+                    logger.error("%s is not stored: %s", item["own_id"]["S"], error)
+                    return {}
+            else:
+                return answer.get("UnprocessedItems") or {}
+        left = [self._written([put]).get(self._table, []) for put in puts]
+        waiting = [put for some in left for put in some]
+        return {self._table: waiting} if waiting else {}
 
     def _days_back(self) -> Iterator[str]:
         """Yield the days from which there may be items, the newest first."""

@@ -19,8 +19,9 @@ TextSetting = Literal["auto", "off", "hmac", "redacted", "encrypted", "plain"]
 _SHORTEST_KEY = 16  # characters
 _NONCE = 12  # bytes, of AES-GCM
 # What names a person or an account. Each match keeps its kind, since that is what classifiers see.
-# Repetitions are bounded, or a text of 200,000 letters would take minutes.
-_EMAIL = re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}")
+# Repetitions are bounded or start where nothing like them is, or a text of 200,000 letters would
+# take minutes.
+_EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]++@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}")
 _LINK = re.compile(r"(?i)\b(https?://|www\.)[^\s<>\"']+")
 _NUMBER = re.compile(r"\d{2,}")
 
@@ -83,15 +84,15 @@ class TextPolicy:
         if text is None:
             return SealedText("off", None, None, None)
         digest = self.digest(text) if self.form != "off" else None
-        kept = _encodable(text, self.longest)
-        return SealedText(self.form, self._stored(kept, inference_id), digest, len(text))
+        return SealedText(self.form, self._stored(text, inference_id), digest, len(text))
 
     def _stored(self, text: str, inference_id: str) -> str | None:
+        kept = _encodable(text, self.longest)
         if self.form == "plain":
-            return text
-        if self.form == "redacted":
-            return redacted(text)
-        return self._encrypted(text, inference_id) if self.form == "encrypted" else None
+            return kept
+        if self.form == "redacted":  # which may make it longer
+            return _encodable(redacted(kept), self.longest)
+        return self._encrypted(kept, inference_id) if self.form == "encrypted" else None
 
     def reveal(self, inference: Inference) -> str | None:
         """Return the text of an inference, None where it is not stored or the key is another."""

@@ -2,9 +2,10 @@
 
 import dataclasses
 import logging
+import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,39 @@ def test_the_longest_texts_are_cut_to_what_an_item_holds(store: DynamoStore) -> 
     assert found is not None
     assert found.text == text[: TEXT_BYTES // 4]
     assert found.text_length == 200_000
+
+
+def test_a_redacted_text_that_grows_is_cut_and_a_bad_item_holds_up_nothing(
+    url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = opened(url, tmp_path / "spool.db", f"t-{uuid.uuid4()}", text="redacted")
+    grown = inference("a@b.c " * 46_000, store.texts)
+    assert len(str(grown.text)) == TEXT_BYTES
+    too_large = inference("x" * 500_000)
+    rows = [inference("before"), too_large, inference("after"), grown]
+    store.add(rows)  # while there is no table
+    store.create()
+    shipped(store)
+    assert list(inferences(store)) == [rows[2], rows[0], grown]
+    assert f"{too_large.id} is not stored" in caplog.text
+    store.close()
+
+
+def test_what_is_being_shipped_is_forgotten_too(store: DynamoStore) -> None:
+    gone = inference("Zebediah")
+    put = store._put
+
+    def slow(items: Sequence[Any]) -> None:
+        forgetting.start()
+        forgetting.join(0.5)
+        put(items)
+
+    forgetting = threading.Thread(target=store.delete, args=([gone.id],))
+    store._put = slow  # type: ignore[method-assign]
+    store.add([gone])
+    shipped(store)
+    forgetting.join()
+    assert store.find(gone.id) is None
 
 
 def test_what_has_expired_is_not_seen(store: DynamoStore) -> None:

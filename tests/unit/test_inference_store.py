@@ -162,7 +162,7 @@ def test_the_key_is_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "unit", ["a", "1", "1 ", "a.", "a@", "@", "www.", "http://", "\ud800", "\0"]
+    "unit", ["a", "1", "1 ", "a.", "a@", "@", "www.", "http://", "\ud800", "\0", "a" * 64 + "@"]
 )
 def test_texts_of_any_kind_are_kept(unit: str, store: SqliteStore) -> None:
     """Redaction takes time that grows with a text's length, not with its square."""
@@ -173,6 +173,12 @@ def test_texts_of_any_kind_are_kept(unit: str, store: SqliteStore) -> None:
     found = store.find(row.id)
     assert found is not None
     assert found.text == text.replace("\ud800", "?")
+
+
+def test_addresses_are_redacted_whatever_their_length() -> None:
+    text = f"mail {'b' * 70}@x.org, <bob+1@y.de>"
+    assert redacted(text) == "mail name@example.com, <name@example.com>"
+    assert len(str(TextPolicy("redacted", longest=50).seal("a@b.c " * 9, "").text)) == 50
 
 
 def test_only_the_owner_may_read_the_files(tmp_path: Path) -> None:
