@@ -56,7 +56,7 @@ class Messages:
     extra: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(COLUMNS)))
 
     def only(self, sources: Sequence[str]) -> "Messages":
-        """Return the messages of some sources.
+        """Return the messages of some sources, and those that are for training only.
 
         Args:
             sources: Names from the column `source`.
@@ -71,7 +71,9 @@ class Messages:
                 f"sources={list(sources)}: {self.name} has no {', '.join(unknown)}; "
                 f"it has {', '.join(existing)}"
             )
-        kept = self.frame[self.frame["source"].isin(sources)].reset_index(drop=True)
+        kept = self.frame[self.frame["source"].isin([*sources, *self.train_only])].reset_index(
+            drop=True
+        )
         return dataclasses.replace(self, frame=kept)
 
     def require_both_classes(self) -> None:

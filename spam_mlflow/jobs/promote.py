@@ -34,12 +34,16 @@ from spam_mlflow.training.experiment import load_messages
 logger = logging.getLogger(__name__)
 
 
+class RejectedError(UserError):
+    """The gate's verdict that a version is not good enough."""
+
+
 def run(settings: PromoteSettings, cfg: DictConfig) -> None:
     """Run the gate's checks of a version, record the results, and move the alias.
 
     Raises:
-        UserError: If the version is rejected, or cannot be checked at all. The alias is unchanged
-            then.
+        RejectedError: If the version is rejected. The alias is unchanged then.
+        UserError: If it cannot be checked at all, likewise.
     """
     runs.connect()
     s3.configure_mlflow(settings.storage)
@@ -77,7 +81,7 @@ def run(settings: PromoteSettings, cfg: DictConfig) -> None:
         if not settings.dry_run:
             _record(client, candidate, folder, _status(failed, settings))
     if failed and not settings.override:
-        raise UserError(_rejection(candidate, checks))
+        raise RejectedError(_rejection(candidate, checks))
     _move(client, settings, candidate, champion, checks)
 
 

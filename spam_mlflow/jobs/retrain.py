@@ -33,7 +33,7 @@ from spam_mlflow.tracking import runs
 logger = logging.getLogger(__name__)
 
 DIGEST_TAG = "feedback.digest"
-"""Tag of a version with the digest of the feedback that it was trained on."""
+"""Tag of a version with the digest of the feedback that it was trained on, once it was gated."""
 
 ALIAS = "champion"
 
@@ -71,7 +71,8 @@ def run(settings: RetrainSettings, cfg: DictConfig) -> None:
     """Retrain, and print a summary as JSON.
 
     Raises:
-        UserError: If the store or the data cannot be read, or there is no champion yet.
+        UserError: If the store or the data cannot be read, there is no champion yet, or the new
+            version cannot be gated.
         SystemExit: With NOT_PROMOTED or BUSY.
     """
     runs.connect()
@@ -119,8 +120,9 @@ def _retrained(settings: RetrainSettings, cfg: DictConfig) -> Summary:
         if version is None:
             reason = "the new model was not registered"
             return dataclasses.replace(known, status="not promoted", reason=reason)
-        client.set_model_version_tag(runs.REGISTERED_MODEL, version, DIGEST_TAG, digest)
         refused = _promote(cfg, data, version)
+    # Only after the verdict: what ends the job before is tried again the next time.
+    client.set_model_version_tag(runs.REGISTERED_MODEL, version, DIGEST_TAG, digest)
     status: Status = "not promoted" if refused else "promoted"
     return dataclasses.replace(known, status=status, version=version, reason=refused)
 
@@ -130,7 +132,7 @@ def _counts(cases: Sequence[Case]) -> dict[str, int]:
 
 
 def _is_known(client: MlflowClient, digest: str) -> bool:
-    """Return whether a version was trained on the same feedback already, promoted or not."""
+    """Return whether a version of the same feedback has been gated already, promoted or not."""
     return any(v.tags.get(DIGEST_TAG) == digest for v in versions.all_versions(client))
 
 
@@ -166,13 +168,17 @@ def _train(client: MlflowClient, cfg: DictConfig, data: dict[str, Any]) -> str |
 
 
 def _promote(cfg: DictConfig, data: dict[str, Any], version: str) -> str | None:
-    """Promote a version if it passes the gate, and return why it does not; None if it does."""
+    """Promote a version if it passes the gate, and return why it does not; None if it does.
+
+    Raises:
+        UserError: If it cannot be gated.
+    """
     composed = _composed("promote", cfg, data, f"version={version}")
     with open_dict(composed):
         composed["dry_run"] = False
     try:
         promote.run(validate("promote", composed), composed)
-    except UserError as error:
+    except promote.RejectedError as error:
         logger.warning("%s", error)
         return str(error)
     return None

@@ -200,6 +200,13 @@ def test_the_other_messages_are_split_as_without_feedback() -> None:
     assert list(added["group"]) == [plain.frame["group"].max() + 1, groups[trained["text"]]]
 
 
+def test_feedback_stays_where_other_sources_are_left_out() -> None:
+    base = pd.concat([sample(), sample().assign(source="other")])
+    messages = with_feedback(base, [("hello there", "ham")]).only(["known"])
+    assert set(messages.frame["source"]) == {"known", "feedback"}
+    assert messages.is_train_only.sum() == 1
+
+
 def test_a_leaky_split_is_refused_with_feedback() -> None:
     messages = with_feedback(sample(), [("hello there", "ham")])
     with pytest.raises(UserError, match="split=grouped"):
