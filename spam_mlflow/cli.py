@@ -13,6 +13,7 @@ import importlib
 import io
 import logging
 import os
+import select
 import shutil
 import signal
 import sys
@@ -34,6 +35,7 @@ _FLAGS = ("--help", "--config")
 _OPTIONS = ("--data-dir", "--overrides")
 _INDENT = 36  # columns before the meaning of a key in --help
 _INTERRUPTED = 130  # the shell's exit status for a process ended by Ctrl-C
+_UNREAD = 141  # and for one whose output nobody reads any more
 
 
 @dataclass(frozen=True)
@@ -141,15 +143,35 @@ def main(arguments: Sequence[str]) -> int:
         parsed = _parse(arguments)
         with _project_run(parsed.command):
             _run(parsed)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return _INTERRUPTED
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _is_unread():
+            return _UNREAD
         reason = error_messages.user_message(error)
         text = f"error: {reason}\n" if reason is not None else masked(traceback.format_exc())
         print(text, end="", file=sys.stderr)
         return 1
     return 0
+
+
+def _is_unread() -> bool:
+    """Return whether the reader of the standard output is gone, as `| head` is soon.
+
+    What is left to write then goes nowhere, so that Python does not complain of it at the end.
+    """
+    try:
+        output = sys.stdout.fileno()
+    except OSError:  # not one of the system's
+        return False
+    state = select.poll()
+    state.register(output, 0)  # an error is said in any case
+    if not any(event & select.POLLERR for _, event in state.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return True
 
 
 def _encode_everything(stream: TextIO) -> None:

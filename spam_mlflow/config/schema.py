@@ -363,7 +363,7 @@ class DriftSettings:
     store: Any
     model_uri: Text
     window: PositiveCount
-    history: PositiveCount
+    history: Annotated[int, Field(ge=1, le=3650)]
     output_dir: str | None
 
     def __post_init__(self) -> None:

@@ -17,6 +17,7 @@ _SHARE_CHANGE = 0.03  # of the spam share, in absolute terms, from which it coun
 _UNKNOWN_CHANGE = 0.03  # of the mean share of unknown words
 _CAMPAIGN_SHARE = 0.01  # of a window's messages, from which near-copies count as a campaign
 _SAMPLES = 200  # of the bootstrap
+_AT_ONCE = 1_000_000  # messages of samples; limits memory
 _STEPS = 200  # of EM
 _SIGMAS = 4.0  # of the difference of two spam shares
 _BINS = 10  # of PSI
@@ -188,9 +189,13 @@ def spam_share(probabilities: np.ndarray, trained: float) -> SpamShare:
     priori probabilities".
     """
     draw = np.random.default_rng(0)
-    samples = draw.integers(0, len(probabilities), (_SAMPLES, len(probabilities)))
-    shares = _em(probabilities[samples], trained)
-    return SpamShare(float(_em(probabilities[None], trained)[0]), float(shares.std()))
+    rows = max(1, _AT_ONCE // len(probabilities))
+    shares = []
+    for start in range(0, _SAMPLES, rows):
+        shape = min(rows, _SAMPLES - start), len(probabilities)
+        shares.append(_em(probabilities[draw.integers(0, shape[1], shape)], trained))
+    value = float(_em(probabilities[None], trained)[0])
+    return SpamShare(value, float(np.concatenate(shares).std()))
 
 
 def _em(probabilities: np.ndarray, trained: float) -> np.ndarray:

@@ -67,8 +67,11 @@ class DynamoSettings(RecordSettings):
     spool_rows: PositiveCount
     synchronous: Literal["normal", "full"]
 
-    def open(self) -> "DynamoStore":
+    def open(self, create: bool = True) -> "DynamoStore":
         """Return the store. DynamoDB need not answer now: inferences wait in the spool.
+
+        Args:
+            create: Makes no difference, since the spool is not the store itself.
 
         Raises:
             UserError: If the spool cannot be used, or there are no credentials or region.
@@ -164,13 +167,17 @@ class DynamoStore:
         self._start()
 
     def feedback_of(self, inference_ids: Sequence[str]) -> list[Feedback]:
-        """Return what was said of some inferences, the oldest first."""
+        """Return what each reporter said last of some inferences, the oldest first."""
         found = {item.id: item for item in self._spool.feedback_of(inference_ids)}
         with ThreadPoolExecutor(_READERS) as pool:
             for items in pool.map(self._items_of, inference_ids):
                 said = [_feedback(item) for item in items if item["item"]["S"] != _INFERENCES]
                 found |= {one.id: one for one in said if one.expires > time.time()}
-        return sorted(found.values(), key=lambda item: item.id)
+        said_last = {
+            (item.inference_id, item.reporter, item.kind): item
+            for item in sorted(found.values(), key=lambda item: item.id)
+        }
+        return sorted(said_last.values(), key=lambda item: item.id)
 
     def feedback(self, after: str | None, limit: int) -> list[Feedback]:
         """Return feedback, the oldest first."""

@@ -71,13 +71,21 @@ class SqliteSettings(RecordSettings):
     path: Text | None
     synchronous: Literal["normal", "full"]
 
-    def open(self) -> "SqliteStore":
-        """Return the store, whose file is created if it is missing.
+    def open(self, create: bool = True) -> "SqliteStore":
+        """Return the store.
+
+        Args:
+            create: Whether the file is made if it is missing.
 
         Raises:
             UserError: If the file cannot be used.
         """
         path = Path(self.path) if self.path else working_root() / FILE
+        if not create and not path.exists():
+            raise UserError(
+                f"there is no inference store {path}; set store.path to the file that `serve` "
+                "writes, or make one by `inferences create`"
+            )
         return SqliteStore(path, TextPolicy.read(self.text), self.days, self.synchronous)
 
 
@@ -158,10 +166,13 @@ class SqliteStore:
         self._insert("feedback", FEEDBACK_COLUMNS, [values(feedback, FEEDBACK_COLUMNS)])
 
     def feedback_of(self, inference_ids: Sequence[str]) -> list[Feedback]:
-        """Return what was said of some inferences, the oldest first."""
+        """Return what each reporter said last of some inferences, the oldest first."""
         rows: list[Any] = []
         for ids in _parts(inference_ids):
-            where = f"FROM feedback WHERE inference_id IN ({_marks(ids)}) AND expires > ?"
+            wanted = f"inference_id IN ({_marks(ids)}) AND expires > ?"
+            groups = "GROUP BY inference_id, reporter, kind"
+            last = f"SELECT max(id) FROM feedback WHERE {wanted} {groups}"  # noqa: S608
+            where = f"FROM feedback WHERE id IN ({last})"
             rows += self._select(FEEDBACK_COLUMNS, where, [*ids, int(time.time())])
         return sorted((Feedback(*row) for row in rows), key=lambda item: item.id)
 

@@ -68,7 +68,7 @@ class Store(Protocol):
         ...
 
     def feedback_of(self, inference_ids: Sequence[str]) -> list[Feedback]:
-        """Return what was said of some inferences, the oldest first."""
+        """Return what each reporter said last of some inferences, the oldest first."""
         ...
 
     def feedback(self, after: str | None, limit: int) -> list[Feedback]:
@@ -110,16 +110,18 @@ class Store(Protocol):
 
 
 class StoreSettings(Protocol):
-    """The section `store` of a configuration.
+    """The section `store` of a configuration."""
 
-    Attributes:
-        tokens_file: File with the tokens that clients must have; None for none.
-    """
+    @property
+    def tokens_file(self) -> str | None:
+        """File with the tokens that clients must have; None for none."""
+        ...
 
-    tokens_file: str | None
-
-    def open(self) -> Store | None:
+    def open(self, create: bool = True) -> Store | None:
         """Return the store; None where nothing is stored.
+
+        Args:
+            create: Whether a file that is the store itself is made if it is missing.
 
         Raises:
             UserError: If it cannot be opened.
@@ -152,7 +154,7 @@ class NoStore:
 
     tokens_file: Text | None
 
-    def open(self) -> None:
+    def open(self, create: bool = True) -> None:
         """Return None."""
         return
 
@@ -200,13 +202,17 @@ def forget(store: Store, text: str) -> int:
     return len(found)
 
 
-def opened(settings: StoreSettings) -> Store:
+def opened(settings: StoreSettings, create: bool = False) -> Store:
     """Return the store of a command that needs one.
+
+    Args:
+        settings: The section `store`.
+        create: As of `StoreSettings.open`.
 
     Raises:
         UserError: If there is none, or it cannot be opened.
     """
-    store = settings.open()
+    store = settings.open(create)
     if store is None:
         raise UserError("store=none: there is nothing stored; choose store=sqlite, for example")
     return store

@@ -27,7 +27,7 @@ def run(settings: InferencesSettings, cfg: DictConfig) -> None:
     Raises:
         UserError: If there is no store, or it cannot be used.
     """
-    store = stores.opened(settings.store)
+    store = stores.opened(settings.store, create=settings.action == "create")
     try:
         _ACTIONS[settings.action](settings, store)
     finally:
@@ -39,7 +39,7 @@ def _list(settings: InferencesSettings, store: Store) -> None:
     rows = [
         (
             *(row["at"], row["id"], row["model_version"], row["label"]),
-            *(f"{row['spam_probability']:.4f}", row["source"]),
+            *(f"{row['spam_probability']:.4f}", _printable(row["source"])),
             " ".join(said["label"] for said in row["feedback"]) or "-",
             _printable(row["text"] or "") or f"({row['text_form']})",
         )

@@ -46,13 +46,14 @@ def run(settings: ServeSettings, cfg: DictConfig) -> None:
         s3.configure_mlflow(settings.storage)
         served = ServedModel(MlflowClient(), settings.model_uri)
         parts = app.Parts(served, Recorder(served, store), store, tokens)
+        # Before any refresh, which puts back what stood in the slot when it began.
+        built = stack.enter_context(app.installed(parts))
         stack.enter_context(_repeated(served.refresh, settings.reload_seconds))
         if tokens is not None:
             stack.enter_context(_repeated(tokens.refresh, settings.reload_seconds))
         if store is not None:
             store.purge()
             stack.enter_context(_repeated(store.purge, _PURGE_SECONDS))
-        built = stack.enter_context(app.installed(parts))
         host, port = listener.getsockname()[:2]
         logger.info("Serving %s at http://%s:%s", served.current.reference, host, port)
         _serve(built, listener)
@@ -73,9 +74,8 @@ def _tokens(settings: ServeSettings) -> Tokens | None:
     return None
 
 
-@contextlib.contextmanager
-def _listener(host: str, port: int) -> Iterator[socket.socket]:
-    """Yield a socket that listens.
+def _listener(host: str, port: int) -> socket.socket:
+    """Return a socket that is bound to an address.
 
     Raises:
         UserError: If the address cannot be used.
@@ -83,10 +83,13 @@ def _listener(host: str, port: int) -> Iterator[socket.socket]:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         # Named as TCP, or asyncio leaves out TCP_NODELAY, and each answer waits 40 ms.
-        with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as found:
+        with contextlib.ExitStack() as stack:
+            found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+            stack.enter_context(found)
             found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             found.bind((host, port))
-            yield found
+            stack.pop_all()  # it stays open
+            return found
     except OSError as error:
         raise UserError(
             f"host={host} port={port} cannot be listened on: {error.strerror or error}; choose "

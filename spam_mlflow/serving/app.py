@@ -151,6 +151,7 @@ def _add_model(app: FastAPI, parts: Parts) -> None:
             "model_uri": parts.served.model_uri,
             "loaded": timestamp(current.loaded),
             "reload_error": parts.served.error,
+            "tokens_error": parts.tokens.error if parts.tokens else None,
             "drift": parts.served.drift,
             "store": parts.store is not None,
             "text": parts.store.texts.form if parts.store else "off",

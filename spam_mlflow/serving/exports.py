@@ -19,11 +19,15 @@ _SHOWN = (
 )
 """Attributes of an inference that others see."""
 
+_SAID = 100  # reports on an inference that are shown, the newest ones
+
 _COLUMNS = (*_SHOWN, "text_cut", "feedback")
 
 
 def shown(store: Store, found: Sequence[Inference]) -> Iterator[dict[str, Any]]:
     """Yield inferences as JSON-ready data, each with its text, where that is stored, and feedback.
+
+    That is what each reporter said last.
 
     Args:
         store: The store that they are from.
@@ -37,7 +41,11 @@ def shown(store: Store, found: Sequence[Inference]) -> Iterator[dict[str, Any]]:
         text = store.texts.reveal(inference)
         is_whole = inference.text_form == "redacted" or text is None
         is_cut = not is_whole and len(str(text)) < (inference.text_length or 0)
-        yield row | {"text": text, "text_cut": is_cut, "feedback": said.get(inference.id, [])}
+        yield row | {
+            "text": text,
+            "text_cut": is_cut,
+            "feedback": said.get(inference.id, [])[-_SAID:],
+        }
 
 
 def shown_feedback(feedback: Feedback) -> dict[str, str]:

@@ -61,21 +61,34 @@ class Tokens:
     Args:
         file: The file.
 
+    Attributes:
+        error: Why the file could not be read last; None if it could.
+
     Raises:
         UserError: If it cannot be read, is no such file, or may be read by others.
     """
 
     def __init__(self, file: Path) -> None:
         self._file = file
+        self._clients: dict[str, Client] = {}
+        self.error: str | None = None
         self.refresh()
 
     def refresh(self) -> None:
         """Read the file again.
 
         Raises:
-            UserError: As the class does; what was read before is kept.
+            UserError: As the class does. What was read before is kept, unless the file is gone or
+                empty, which takes all tokens back.
         """
-        self._clients = {_digest(entry): _client(entry) for entry in _entries(self._file)}
+        try:
+            self._clients = {_digest(entry): _client(entry) for entry in _entries(self._file)}
+            self.error = None
+        except UserError as error:
+            self.error = str(error)
+            if _is_gone(self._file):
+                self._clients = {}
+            raise
 
     def client(self, token: str) -> Client | None:
         """Return whose token this is, None if it is nobody's."""
@@ -83,6 +96,15 @@ class Tokens:
         # All are compared, in a time that tells nothing of them.
         found = [c for known, c in self._clients.items() if hmac.compare_digest(known, given)]
         return found[0] if found else None
+
+
+def _is_gone(file: Path) -> bool:
+    try:
+        return file.stat().st_size == 0
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
 
 
 def _entries(file: Path) -> list[_Entry]:

@@ -5,10 +5,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.inferences import inference
 from support.project import Project, require_one_line
 
 from spam_mlflow.cli import COMMANDS
 from spam_mlflow.config.paths import choices
+from spam_mlflow.inference_store.sqlite import SqliteStore
+from spam_mlflow.inference_store.texts import TextPolicy
 
 
 def test_help_lists_the_commands_and_their_choices(bare_project: Project) -> None:
@@ -25,6 +28,7 @@ BEFORE_A_RUN = [
         ["main", "model=gpt5"],
         "model='gpt5' does not exist; valid: bilstm, cnn, ngram_linear, tutorial_lstm",
     ),
+    (["drift", "history=800000"], "history=800000: Input should be less than or equal to 3650"),
     (["main", "data=mnist"], "data='mnist' does not exist; valid: csv, "),
     (["main", "experiment=own"], "experiment='own' does not exist; valid: "),
     (["main", "train.epoch=3"], "train.epoch is not a key of main; did you mean train.epochs?"),
@@ -150,3 +154,16 @@ def test_an_argument_in_another_encoding_is_named(bare_project: Project) -> None
         sys.executable, "-m", "spam_mlflow", "main", os.fsdecode(b"data_dir=/caf\xe9")
     )
     require_one_line(done, "'data_dir=/caf\\udce9' is not valid in this terminal's encoding")
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(bare_project: Project) -> None:
+    store = SqliteStore(bare_project.folder / "i.db", TextPolicy("off"), 30, "normal")
+    store.add([inference() for _ in range(2000)])
+    store.close()
+    command = bare_project.start("inferences", "export", f"store.path={store.path}")
+    assert command.stdout is not None
+    assert command.stdout.readline().startswith('"id"')
+    command.stdout.close()
+    assert command.stderr is not None
+    assert command.stderr.read() == ""
+    assert command.wait() == 141

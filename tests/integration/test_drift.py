@@ -76,7 +76,10 @@ def test_drift_is_an_alarm_with_an_exit_status_of_its_own(
 
 def test_nothing_stored_and_nothing_to_compare_with_are_said(trained_project: Project) -> None:
     path = f"store.path={trained_project.folder / 'i.db'}"
-    done = trained_project.run("drift", "model_uri=models:/spam-classifier/1", path)
+    model = "model_uri=models:/spam-classifier/1"
+    require_one_line(trained_project.run("drift", model, path), "there is no inference store")
+    assert trained_project.run("inferences", "create", path).returncode == 0
+    done = trained_project.run("drift", model, path)
     assert done.returncode == 0
     assert "0 messages are too few" in done.stderr
     require_one_line(

@@ -1,13 +1,16 @@
 """What is recorded of versions old and new, without a server."""
 
+import contextlib
 import json
 import sys
 import types
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.pyfunc import scoring_server
 from support.project import ROOT, Trained
 
 from spam_mlflow.errors import UserError
@@ -15,6 +18,7 @@ from spam_mlflow.inference_store.records import id_seconds, timestamp
 from spam_mlflow.inference_store.sqlite import SqliteStore
 from spam_mlflow.inference_store.store import inferences
 from spam_mlflow.inference_store.texts import TextPolicy
+from spam_mlflow.jobs import serve
 from spam_mlflow.serving import served_model
 from spam_mlflow.serving.recorder import Recorder
 from spam_mlflow.serving.served_model import ServedModel
@@ -102,3 +106,29 @@ def test_a_clients_threshold_does_not_change_what_was_predicted(
     assert [row.predicted for row in rows] == [row["label"] for row in usual]
     assert [row.at for row in rows] == [timestamp(id_seconds(row.id)) for row in rows]
     assert len({row.day for row in rows}) == 2
+
+
+def test_the_recorder_is_in_its_place_before_any_other_version_is_loaded(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A version that is loaded puts back what stood in the place before."""
+    places = []
+    before = vars(scoring_server)["invocations"]
+
+    @contextlib.contextmanager
+    def repeated(function: Any, seconds: float) -> Iterator[None]:
+        places.append(vars(scoring_server)["invocations"])
+        yield
+
+    monkeypatch.setattr(serve, "_repeated", repeated)
+    monkeypatch.setattr(serve, "_serve", lambda *_: None)
+    given = (f"model_uri={trained.model_folder}", "port=0", f"store.path={tmp_path / 'new.db'}")
+    done = trained.project.run("serve", *given)
+    assert done.returncode == 0, done.stderr
+    assert [type(place) for place in places] == [Recorder, Recorder]
+    assert vars(scoring_server)["invocations"] is before
+
+
+def test_an_error_while_serving_is_not_one_of_the_address() -> None:
+    with pytest.raises(OSError, match="no space"), serve._listener("127.0.0.1", 0):
+        raise OSError("no space")

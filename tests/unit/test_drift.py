@@ -2,6 +2,7 @@
 
 import dataclasses
 import random
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -130,3 +131,13 @@ def test_a_reference_is_read_as_it_was_written(tmp_path: Path) -> None:
     (tmp_path / "drift-reference.json").write_text("{}")
     with pytest.raises(UserError, match="cannot be read"):
         Reference.read(tmp_path / "drift-reference.json")
+
+
+def test_a_window_of_many_messages_fits_into_memory() -> None:
+    probabilities = np.random.default_rng(0).beta(0.1, 0.4, 100_000)
+    tracemalloc.start()
+    found = spam_share(probabilities, PRIOR)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 100_000_000  # 900 MB, all samples at once
+    assert 0 < found.deviation < 0.01

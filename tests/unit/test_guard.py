@@ -129,3 +129,24 @@ def test_a_token_can_be_taken_back(tmp_path: Path) -> None:
     written(tmp_path, ENTRIES[1:])
     tokens.refresh()
     assert tokens.client(SCORER) is None
+
+
+@pytest.mark.parametrize("how", ["deleted", "empty"])
+def test_a_file_that_is_gone_takes_all_tokens_back(tmp_path: Path, how: str) -> None:
+    file = written(tmp_path, ENTRIES)
+    tokens = Tokens(file)
+    file.chmod(0o644)
+    with pytest.raises(UserError, match="chmod 600"):
+        tokens.refresh()
+    assert tokens.client(SCORER) is not None  # a slip need not stop the service, and is shown
+    assert "chmod 600" in str(tokens.error)
+    file.write_text("")
+    if how == "deleted":
+        file.unlink()
+    with pytest.raises(UserError):
+        tokens.refresh()
+    assert tokens.client(SCORER) is None
+    written(tmp_path, ENTRIES)
+    tokens.refresh()
+    assert tokens.client(SCORER) is not None
+    assert tokens.error is None

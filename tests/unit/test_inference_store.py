@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from support.inferences import feedback, inference
@@ -26,8 +27,10 @@ from spam_mlflow.inference_store.records import (
     timestamp,
 )
 from spam_mlflow.inference_store.sqlite import SqliteStore
-from spam_mlflow.inference_store.store import all_feedback, forget, inferences
+from spam_mlflow.inference_store.store import all_feedback, forget, inferences, opened
 from spam_mlflow.inference_store.texts import TextPolicy, TextSetting, redacted
+from spam_mlflow.jobs import inferences as listing
+from spam_mlflow.serving import exports
 
 KEY = b"a key that is long enough"
 FORMS: list[TextSetting] = ["off", "hmac", "redacted", "encrypted", "plain"]
@@ -47,9 +50,9 @@ def test_ids_are_uuids_of_version_7_that_grow() -> None:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[SqliteStore]:
-    opened = SqliteStore(tmp_path / "i.db", TextPolicy("plain", KEY), 30, "normal")
-    yield opened
-    opened.close()
+    made = SqliteStore(tmp_path / "i.db", TextPolicy("plain", KEY), 30, "normal")
+    yield made
+    made.close()
 
 
 def test_pages_are_filtered_and_go_on_where_the_last_one_ended(store: SqliteStore) -> None:
@@ -89,7 +92,11 @@ def test_feedback_is_added_and_never_overwritten(store: SqliteStore) -> None:
     said = [feedback(row.id, label) for label in ("spam", "ham", "spam")]
     for item in said:
         store.add_feedback(item)
-    assert store.feedback_of([row.id, new_id()]) == said
+    said.append(feedback(row.id, reporter="bob"))
+    store.add_feedback(said[-1])
+    said.append(feedback(row.id, kind="review"))
+    store.add_feedback(said[-1])
+    assert store.feedback_of([row.id, new_id()]) == said[2:]  # what each said last
     assert list(all_feedback(store)) == said
     assert store.feedback(said[0].id, 1) == said[1:2]
 
@@ -288,3 +295,33 @@ def test_what_was_stored_before_a_failure_is_said(store: SqliteStore) -> None:
     assert store.count() == 501
     with pytest.raises(UserError):
         store.add([twice, *rows])
+
+
+def test_only_serving_and_create_make_a_new_file(tmp_path: Path) -> None:
+    path = tmp_path / "mistyped.db"
+    settings = sqlite.SqliteSettings(
+        text="off", days=30, tokens_file=None, path=str(path), synchronous="normal"
+    )
+    with pytest.raises(UserError, match=r"no inference store .*mistyped.db; set store.path"):
+        opened(settings)
+    assert not path.exists()
+    opened(settings, create=True).close()
+    opened(settings).close()
+
+
+def test_many_reports_on_one_inference_do_not_fill_a_page(store: SqliteStore) -> None:
+    row = inference()
+    store.add([row])
+    for n in range(120):
+        store.add_feedback(feedback(row.id, reporter=f"user {n}"))
+    (shown,) = exports.shown(store, [row])
+    assert [said["reporter"] for said in shown["feedback"]] == [f"user {n}" for n in range(20, 120)]
+
+
+def test_a_listed_source_commands_no_terminal(
+    store: SqliteStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store.add([inference(source="shop\x1b[2J")])
+    settings = SimpleNamespace(day=None, version=None, label=None, limit=5)
+    listing._list(settings, store)  # type: ignore[arg-type]
+    assert "shop\ufffd[2J" in capsys.readouterr().out
