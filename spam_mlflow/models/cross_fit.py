@@ -19,6 +19,7 @@ from spam_mlflow.data.augmentation import COPY, EXTRA, MESSAGE, PLAIN_COPY
 from spam_mlflow.models import large_margin
 from spam_mlflow.models.large_margin import Head
 from spam_mlflow.scorer import keras_backend
+from spam_mlflow.scorer.scorers import sigmoid
 from spam_mlflow.scorer.vectorizers.ngram import NgramVectorizer
 
 if TYPE_CHECKING:
@@ -201,11 +202,6 @@ class CrossFit:
                 rows = self._rows.inputs[self._scored[at]]
                 margins[at] = head.margins(self._vectorizer.mask_vocabulary(rows, trained))
         return solve(np.ones(len(self._rows.fold), dtype=bool)), margins
-
-
-def sigmoid(log_odds: np.ndarray) -> np.ndarray:
-    """Return the probabilities of log-odds, in the same shape."""
-    return np.asarray(1 / (1 + np.exp(-np.clip(log_odds, -700, 700))))
 
 
 def balanced(positive: np.ndarray) -> np.ndarray:

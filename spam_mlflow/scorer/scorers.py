@@ -94,13 +94,13 @@ class LinearScorer:
         """Return the spam probabilities, and for each text why its score means little."""
         products, doubts = self._vectorizer.dot_and_doubts(texts, self._coefficients)
         heads = products + self._intercepts
-        return _sigmoid((heads[:, :2] * self._shares(heads)).sum(axis=1)), doubts
+        return sigmoid((heads[:, :2] * self._shares(heads)).sum(axis=1)), doubts
 
     def _shares(self, heads: np.ndarray) -> np.ndarray:
         """Return the share of each expert in the log-odds, shape (texts, experts)."""
         if heads.shape[1] == 1:
             return np.ones_like(heads)
-        gate = _sigmoid(heads[:, 2])
+        gate = sigmoid(heads[:, 2])
         return np.column_stack([1 - gate, gate])
 
     def explanations(self, texts: Sequence[str]) -> list[list[dict[str, Any]]]:
@@ -123,7 +123,8 @@ class LinearScorer:
         return explained
 
 
-def _sigmoid(log_odds: np.ndarray) -> np.ndarray:
+def sigmoid(log_odds: np.ndarray) -> np.ndarray:
+    """Return the probabilities of log-odds, in the same shape."""
     # Beyond ±700, exp would overflow; the probability is 0 or 1 long before that.
     return np.asarray(1 / (1 + np.exp(-np.clip(log_odds, -700, 700))))
 

@@ -23,6 +23,7 @@ from spam_mlflow.inference_store.records import (
     timestamp,
 )
 from spam_mlflow.inference_store.store import Store
+from spam_mlflow.scorer.request_bodies import RefusedRequestError
 from spam_mlflow.serving import exports, openapi_page
 from spam_mlflow.serving.guard import CLIENT, Guard, refusal
 from spam_mlflow.serving.recorder import Recorder
@@ -47,19 +48,6 @@ _OPENAPI_PATHS = ("/docs", "/redoc", "/docs/oauth2-redirect")  # FastAPI's, whic
 Day = Annotated[str | None, Query(pattern=r"^\d{4}-\d\d-\d\d$", description="in UTC")]
 Version = Annotated[str | None, Query(max_length=100, description="number of a version")]
 Label = Annotated[Literal["ham", "spam"] | None, Query()]
-
-
-class RefusedError(Exception):
-    """A request that is refused.
-
-    Args:
-        status: HTTP status of the answer.
-        message: What was wrong and what to do.
-    """
-
-    def __init__(self, status: HTTPStatus, message: str) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 class FeedbackBody(BaseModel):
@@ -92,10 +80,10 @@ class Parts:
         """Return the store.
 
         Raises:
-            RefusedError: If there is none.
+            RefusedRequestError: If there is none.
         """
         if self.store is None:
-            raise RefusedError(HTTPStatus.NOT_FOUND, _NO_STORE)
+            raise RefusedRequestError(HTTPStatus.NOT_FOUND, _NO_STORE)
         return self.store
 
 
@@ -124,8 +112,8 @@ def _app(parts: Parts) -> FastAPI:
 
 
 def _add_errors(app: FastAPI, parts: Parts) -> None:
-    @app.exception_handler(RefusedError)
-    async def refused(request: Request, error: RefusedError) -> Response:
+    @app.exception_handler(RefusedRequestError)
+    async def refused(request: Request, error: RefusedRequestError) -> Response:
         return _refused(error.status, str(error))
 
     @app.exception_handler(RequestValidationError)
@@ -259,14 +247,14 @@ def _found(store: Store, inference_id: str) -> Any:
     found = store.find(inference_id)
     if found is None:
         message = f"there is no inference {inference_id}, or it has expired"
-        raise RefusedError(HTTPStatus.NOT_FOUND, message)
+        raise RefusedRequestError(HTTPStatus.NOT_FOUND, message)
     return found
 
 
 def _require_id(text: str) -> None:
     if not is_id(text):
         message = f"{text[:40]!r} is no ID of an inference; answers and pages have them"
-        raise RefusedError(HTTPStatus.BAD_REQUEST, message)
+        raise RefusedRequestError(HTTPStatus.BAD_REQUEST, message)
 
 
 def _reporter(given: str | None) -> str:
@@ -279,7 +267,7 @@ def _reporter(given: str | None) -> str:
             f"the token {client.name!r} reports as itself only; leave out reporter, or give the "
             "token speaks_for_others"
         )
-        raise RefusedError(HTTPStatus.FORBIDDEN, message)
+        raise RefusedRequestError(HTTPStatus.FORBIDDEN, message)
     return f"{client.name}/{given}" if client.name else given
 
 
@@ -290,7 +278,7 @@ async def _body(request: Request) -> bytes:
         body += part
         if len(body) > _LONGEST_BODY:
             message = f"feedback has at most {_LONGEST_BODY:,} bytes"
-            raise RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message)
+            raise RefusedRequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message)
     return body
 
 
@@ -298,11 +286,11 @@ def _feedback_body(body: bytes, content_type: str) -> FeedbackBody:
     # Only JSON: browsers send other types to any server without asking it first.
     if content_type.partition(";")[0].strip().lower() != "application/json":
         message = "send feedback as 'Content-Type: application/json'"
-        raise RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, message)
+        raise RefusedRequestError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, message)
     try:
         return TypeAdapter(FeedbackBody).validate_json(body)
     except ValidationError as error:
-        raise RefusedError(HTTPStatus.BAD_REQUEST, _first(error.errors())) from error
+        raise RefusedRequestError(HTTPStatus.BAD_REQUEST, _first(error.errors())) from error
 
 
 def _first(errors: Any) -> str:
