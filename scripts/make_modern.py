@@ -7,8 +7,6 @@ fake parcel notices. Each template is a group, so that a split keeps its message
 numbers are those reserved for fiction; hosts of spam are random letters.
 """
 
-import argparse
-import io
 import random
 import re
 import string
@@ -18,6 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
+
+from scripts.generated_csv import write_or_check
 
 TEMPLATES = Path(__file__).resolve().parent / "modern"
 TARGET = Path(__file__).resolve().parent.parent / "spam_mlflow" / "data" / "sources" / "modern.csv"
@@ -231,15 +231,7 @@ def messages() -> pd.DataFrame:
 
 def main() -> int:
     """Write the messages, or check the file with --check; return the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="compare only; exit 1 if different")
-    check = parser.parse_args().check
-    buffer = io.StringIO()
-    messages().to_csv(buffer, index=False, lineterminator="\n")
-    if check:
-        return int(TARGET.read_text(encoding="utf-8") != buffer.getvalue())
-    TARGET.write_text(buffer.getvalue(), encoding="utf-8")
-    return 0
+    return write_or_check(messages, TARGET, __doc__)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,6 @@ that a split keeps its messages together. Both classes have hard cases: one-time
 notices and prices among ham; plainly worded spam.
 """
 
-import argparse
-import io
 import random
 import string
 import sys
@@ -16,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+
+from scripts.generated_csv import write_or_check
 
 TARGET = Path(__file__).resolve().parent.parent / "spam_mlflow" / "data" / "sources" / "sample.csv"
 SEED = 20240229
@@ -234,15 +234,7 @@ def sample() -> pd.DataFrame:
 
 def main() -> int:
     """Write the sample, or check the file with --check; return the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="compare only; exit 1 if different")
-    check = parser.parse_args().check
-    buffer = io.StringIO()
-    sample().to_csv(buffer, index=False, lineterminator="\n")
-    if check:
-        return int(TARGET.read_text(encoding="utf-8") != buffer.getvalue())
-    TARGET.write_text(buffer.getvalue(), encoding="utf-8")
-    return 0
+    return write_or_check(sample, TARGET, __doc__)
 
 
 if __name__ == "__main__":
