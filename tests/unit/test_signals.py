@@ -7,7 +7,7 @@ import pytest
 from spam_mlflow.data.slow_texts import SLOW_TEXTS
 from spam_mlflow.models import lexicons
 from spam_mlflow.scorer.vectorizers.ngram import NgramVectorizer
-from spam_mlflow.scorer.vectorizers.signals import PAIRS, Signals
+from spam_mlflow.scorer.vectorizers.signals import KINDS, PAIRS, Signals
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,9 @@ def signals(vectorizer: NgramVectorizer, text: str) -> set[str]:
         ("FREE prize", {"word in capitals", "free", "prize"}),
         ("f.r.e.e prize", {"free", "prize"}),
         ("card XX1234 debited", {"masked number", "bank"}),
-        ("check out my channel", {"look", "channel", "look + channel"}),
+        ("check out my channel", {"look", "channel", "look + channel", "any request"}),
+        ("claim 50% off", {"any request", "any price", "any request + any price"}),
+        ("win a voucher, reply now", {"any promise + any pressure", "any request + any promise"}),
     ],
 )
 def test_signals_are_found(vectorizer: NgramVectorizer, text: str, expected: set[str]) -> None:
@@ -55,7 +57,8 @@ def test_plain_texts_have_no_link(vectorizer: NgramVectorizer, text: str) -> Non
 
 def test_every_pair_is_of_signals_that_exist() -> None:
     known = set(Signals(lexicons.read()).chunk_names)
-    assert {name for pair in PAIRS for name in pair} <= known
+    assert {name for members in KINDS.values() for name in members} <= known
+    assert {name for pair in PAIRS for name in pair} <= known | set(KINDS)
     assert len(known) < 256  # a signal is stored in one byte
 
 
@@ -71,7 +74,7 @@ def test_a_stored_vectorizer_keeps_the_words_it_was_made_with() -> None:
     made = NgramVectorizer(0, 1, (2, 5), (3, 5), 0.3, 0.15, {"prize": ("bounty",)})
     made.fit_transform(["a bounty", "no"])
     stored = NgramVectorizer.from_dict(json.loads(json.dumps(made.to_dict())))
-    assert signals(stored, "Bounty!") == {"prize", "exclamation"}
+    assert signals(stored, "Bounty!") == {"prize", "any promise", "exclamation"}
 
 
 def test_states_from_before_signals_are_read_as_they_were() -> None:

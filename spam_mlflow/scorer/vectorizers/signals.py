@@ -2,9 +2,10 @@
 
 An n-gram tells something only of words that the training texts hold. A signal stands for a whole
 kind, such as words of urgency, a premium number or a shortened link, so that what is learnt of it
-holds for words that were never seen. All signals but the last depend on single chunks of text, so
-that they are found once for each chunk; those of a text are sums over its chunks. The last are
-pairs: signals that mean more where both occur in a text.
+holds for words that were never seen. Most depend on single chunks of text, so that they are found
+once for each chunk. Kinds of signals, such as whatever asks for something, hold for a text where
+one of their members does: what is learnt of "subscribe" then holds for "call now" as well. Pairs
+are signals that mean more where both occur in a text.
 """
 
 import re
@@ -23,7 +24,31 @@ PATTERNS = (
 )
 """What a chunk of text may look like, whatever its words."""
 
+KINDS: Mapping[str, Sequence[str]] = {
+    "any request": ("call_to_action", "contact", "texting", "look", "subscribe", "vote"),
+    "any promise": (
+        *("prize", "free", "money", "earning", "crypto", "loan", "discount", "insurance", "job"),
+        *("health", "gambling", "media"),
+    ),
+    "any allure": ("adult", "stranger"),
+    "any pressure": ("urgency", "threat", "unpaid", "terms", "optout"),
+    "any way to reply": (
+        *("link", "number of 5", "premium number", "toll-free number", "mobile number"),
+        *("international number", "other long number", "email address", "handle or hashtag"),
+    ),
+    "any price": ("price", "price per message", "percentage"),
+}
+"""Signals that hold where one of their members does."""
+
 PAIRS = (
+    ("any request", "any promise"),
+    ("any request", "any way to reply"),
+    ("any request", "any pressure"),
+    ("any request", "any price"),
+    ("any request", "any allure"),
+    ("any promise", "any way to reply"),
+    ("any promise", "any pressure"),
+    ("any pressure", "any way to reply"),
     ("texting", "number of 5"),
     ("contact", "premium number"),
     ("contact", "toll-free number"),
@@ -133,15 +158,17 @@ class Signals:
                 of_word.setdefault(word, []).append(self._number[name])
         self._of_word = {word: bytes(numbers) for word, numbers in of_word.items()}
         self._sites = {name: frozenset(self.words.get(name, ())) for name in _OF_LINKS}
-        pairs = [pair for pair in PAIRS if self._number.keys() >= set(pair)]
-        self._firsts, self._seconds = (
-            np.array([self._number[pair[side]] for pair in pairs], dtype=np.int64)
-            for side in (0, 1)
-        )
-        self.names = [
-            *self.chunk_names,
-            *(" + ".join(pair) for pair in pairs),
+        self._members = [
+            np.array([self._number[n] for n in members if n in self._number], dtype=np.int64)
+            for members in KINDS.values()
         ]
+        alone = [*self.chunk_names, *KINDS]
+        column = {name: n for n, name in enumerate(alone)}
+        pairs = [pair for pair in PAIRS if column.keys() >= set(pair)]
+        self._firsts, self._seconds = (
+            np.array([column[pair[side]] for pair in pairs], dtype=np.int64) for side in (0, 1)
+        )
+        self.names = [*alone, *(" + ".join(pair) for pair in pairs)]
 
     def of_chunk(self, chunk: str, tokens: Sequence[str], skeleton: str) -> bytes:
         """Return the numbers of a chunk's signals, one byte each.
@@ -218,13 +245,16 @@ class Signals:
             texts: Number of texts.
 
         Returns:
-            Array of shape (texts, len(names)), float32: 1 where a signal, or both of a pair, is in
-            the text, else 0.
+            Array of shape (texts, len(names)), float32: 1 where a signal, a member of a kind, or
+            both of a pair are in the text, else 0.
         """
-        single = len(self.chunk_names)
         found = np.zeros((texts, len(self.names)), dtype=np.float32)
         found[owners, numbers] = 1
-        np.multiply(found[:, self._firsts], found[:, self._seconds], out=found[:, single:])
+        column = len(self.chunk_names)
+        for members in self._members:
+            found[:, column] = found[:, members].max(axis=1, initial=0)
+            column += 1
+        np.multiply(found[:, self._firsts], found[:, self._seconds], out=found[:, column:])
         return found
 
 

@@ -57,7 +57,8 @@ def matrix(parts: Iterable[tuple[Coordinates, int]], n_columns: int) -> "csr_mat
         n_columns: Number of columns of the matrix.
 
     Returns:
-        A matrix of shape (rows of all parts, n_columns), with the type of the values.
+        A matrix of shape (rows of all parts, n_columns), with sorted indices and the type of the
+        values.
     """
     from scipy.sparse import coo_matrix, csr_matrix, get_index_dtype
 
@@ -66,6 +67,7 @@ def matrix(parts: Iterable[tuple[Coordinates, int]], n_columns: int) -> "csr_mat
         entries = coo_matrix((part_values, (part_rows, part_columns)), (n_rows, n_columns))
         entries.has_canonical_format = True  # entries are distinct: SciPy need not look for repeats
         rows = entries.tocsr()
+        rows.sort_indices()  # here once, or else in every solver that the matrix is given to
         lengths.append(np.diff(rows.indptr))
         columns.append(rows.indices)
         values.append(rows.data)
