@@ -11,7 +11,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from spam_mlflow.config.schema import CONFIG, Count, Positive, PositiveCount
-from spam_mlflow.data.augmentation import COPY, EXTRA, EXTRA_COPY, MESSAGE, PLAIN_COPY
+from spam_mlflow.data.augmentation import EXTRA, EXTRA_COPY, MESSAGE
 from spam_mlflow.models import cross_fit, lexicons
 from spam_mlflow.models.cross_fit import CrossFit, Mixture, TrainingRows
 from spam_mlflow.scorer.vectorizers import Vectorizer
@@ -89,8 +89,7 @@ class NgramLinear:
         """
         assert isinstance(vectorizer, NgramVectorizer)
         balance = self.extra_balance
-        weights = {MESSAGE: balance, COPY: balance / 2, PLAIN_COPY: balance}
-        weights |= {EXTRA: 1.0, EXTRA_COPY: 1.0}
+        weights = {MESSAGE: balance, EXTRA: 1.0, EXTRA_COPY: 1.0}
         return CrossFit(vectorizer, rows, self.folds, self.cost, weights, _GATE_BIAS)
 
     def network(self, mixture: Mixture, vectorizer: Vectorizer) -> "keras.Model":
