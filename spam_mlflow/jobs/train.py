@@ -148,6 +148,10 @@ def _train(
         logger.warning("The threshold is %s", fitted.choice)
     if fitted.doubt:
         logger.warning("%s; check the data, or train longer", fitted.doubt)
+    if fitted.better_alone:
+        logger.warning(
+            "%s; try a model of each source, such as sources=[NAME]", fitted.better_alone
+        )
     validation, test = experiment.validation(fitted), experiment.test(fitted)
     speed = {
         "fit_seconds": fitted.seconds,

@@ -145,6 +145,23 @@ class CrossFit:
         mixture = Mixture(own, slope * again, shift * again + more, extra.scaled(again, more), gate)
         return mixture, sigmoid(log_odds[of_messages] * again + more)
 
+    def held_out_alone(self, positions: np.ndarray, epochs: int) -> np.ndarray:
+        """Return held-out probabilities of messages by heads that are trained on them alone.
+
+        Args:
+            positions: Positions of the messages among the rows, shape (messages,), int64.
+            epochs: Number of epochs.
+
+        Returns:
+            Spam probabilities before calibration, shape (messages,), float64.
+        """
+        these = np.zeros(len(self._rows.fold), dtype=bool)
+        these[positions] = True
+        passes = epochs * PASSES
+        return sigmoid(
+            self._held_out(lambda part: self._solve(_OWN[0], part & these, passes), positions)
+        )
+
     def _with_extra(self, own: np.ndarray, passes: int) -> tuple[Head, Head, np.ndarray]:
         """Return the second expert, the gate, and the held-out log-odds of both experts together.
 
@@ -190,18 +207,28 @@ class CrossFit:
         Args:
             solve: From whether each row is trained on to the head.
         """
-        margins = np.empty(len(self._scored))
+        held_out = self._held_out(solve, self._scored)
+        return solve(np.ones(len(self._rows.fold), dtype=bool)), held_out
+
+    def _held_out(self, solve: Callable[[np.ndarray], Head], scored: np.ndarray) -> np.ndarray:
+        """Return the margins of rows by heads that were not trained on their fold.
+
+        Args:
+            solve: From whether each row is trained on to the head.
+            scored: Positions of the rows, shape (scored,), int64.
+        """
+        margins = np.empty(len(scored))
         for fold in range(self._folds):
             head = solve(self._rows.fold != fold)
             # Features that occur in this fold alone would not be in the vocabulary for new texts.
             # Kept, they would add to a row's length, and make out-of-fold scores less extreme than
             # scores of new texts.
             trained = head.coefficients != 0
-            positions = np.flatnonzero(self._rows.fold[self._scored] == fold)
+            positions = np.flatnonzero(self._rows.fold[scored] == fold)
             for at in np.split(positions, range(_ROWS_AT_ONCE, len(positions), _ROWS_AT_ONCE)):
-                rows = self._rows.inputs[self._scored[at]]
+                rows = self._rows.inputs[scored[at]]
                 margins[at] = head.margins(self._vectorizer.mask_vocabulary(rows, trained))
-        return solve(np.ones(len(self._rows.fold), dtype=bool)), margins
+        return margins
 
 
 def balanced(positive: np.ndarray) -> np.ndarray:

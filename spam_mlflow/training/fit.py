@@ -8,6 +8,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,8 @@ class Fit:
         held_out_spam: 1 for spam, 0 for ham; shape (messages,).
         choice: How the threshold was chosen.
         doubt: Why labels and texts may not belong together, None where they agree.
+        better_alone: Which sources a model of their own would suit better, None where no source is
+            told or the model is not cross-fitted.
         epochs: `loss`, `accuracy`, `val_loss` and `val_accuracy` of each epoch.
         seconds: Wall time from raw texts to trained weights, vocabulary included.
         messages_per_second: Messages trained on, copies included, times epochs, per second of
@@ -70,6 +73,7 @@ class Fit:
     held_out_spam: np.ndarray
     choice: Choice
     doubt: str | None
+    better_alone: str | None
     epochs: list[dict[str, float]]
     seconds: float
     messages_per_second: float
@@ -77,8 +81,9 @@ class Fit:
     @property
     def tags(self) -> dict[str, str]:
         """What a run is tagged with."""
-        doubt = {"labels.doubt": self.doubt} if self.doubt else {}
-        return {"threshold.policy": self.choice.policy, **doubt}
+        said = {"labels.doubt": self.doubt, "sources.better_alone": self.better_alone}
+        told = {name: text for name, text in said.items() if text}
+        return {"threshold.policy": self.choice.policy, **told}
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,7 @@ class _Trained:
         scores: Their spam probabilities, shape (held out messages,).
         epochs: Metrics of each epoch.
         rows: Number of rows that were trained on, copies included.
+        held_out_alone: As `CrossFit.held_out_alone`, of positions alone; None for no cross-fitting.
     """
 
     network: Any
@@ -98,6 +104,7 @@ class _Trained:
     scores: np.ndarray
     epochs: list[dict[str, float]]
     rows: int
+    held_out_alone: Callable[[np.ndarray], np.ndarray] | None = None
 
 
 def fit(
@@ -152,10 +159,18 @@ def fit(
         held_out_spam=spam,
         choice=choice,
         doubt=agreement.doubt(trained.held_out, trained.scores),
+        better_alone=_better_alone(trained),
         epochs=trained.epochs,
         seconds=seconds,
         messages_per_second=trained.rows * len(trained.epochs) / seconds,
     )
+
+
+def _better_alone(trained: _Trained) -> str | None:
+    if trained.held_out_alone is None:
+        return None
+    with progress.step("Comparing sources"):
+        return agreement.better_alone(trained.held_out, trained.scores, trained.held_out_alone)
 
 
 def _rows_with_folds(split: Split, folds: int, seed: int) -> pd.DataFrame:
@@ -253,7 +268,8 @@ def _solve(
         mixture, scores = solver.finish(len(epochs))
     messages = rows[rows["role"] == augmentation.MESSAGE]
     network = architecture.network(mixture, vectorizer)
-    return _Trained(network, messages, scores, epochs, len(every))
+    alone = partial(solver.held_out_alone, epochs=len(epochs))
+    return _Trained(network, messages, scores, epochs, len(every), alone)
 
 
 def _warn_of_no_effect(architecture: Architecture, settings: TrainSettings) -> None:

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import subprocess
 import sys
@@ -201,3 +202,21 @@ def test_balanced_class_weights_raise_recall(split: Split) -> None:
         fitted = fit(uneven, f"train.class_weight={weight}", "model.cost=0.01")
         scores[weight] = float(np.mean(margins(fitted, texts)))
     assert scores["balanced"] > scores["none"]
+
+
+@pytest.mark.parametrize("contradicting", [True, False])
+def test_a_source_with_labels_of_another_meaning_is_told(contradicting: bool) -> None:
+    messages = SampleSource().load()
+    frame = messages.frame.sample(frac=1, random_state=0).reset_index(drop=True)
+    other = frame.index % 3 == 0
+    turned = frame["label"].map({"ham": "spam", "spam": "ham"})
+    label = frame["label"].where(~(other & contradicting), turned)
+    frame = frame.assign(source=np.where(other, "theirs", "ours"), label=label)
+    split = GroupedSplitter(0.2, 0.15, 0.6, 0).split(dataclasses.replace(messages, frame=frame))
+    fitted = fit(split)
+    if contradicting:
+        assert "costs F1 on the held-out messages of ours (by 0." in str(fitted.better_alone)
+        assert ", theirs (by 0." in str(fitted.better_alone)
+        assert fitted.tags["sources.better_alone"] == fitted.better_alone
+    else:
+        assert fitted.better_alone is None
