@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from spam_mlflow.batch_scoring import listing
 from spam_mlflow.batch_scoring.listing import Listed
 from spam_mlflow.batch_scoring.output_folder import GOES_ON
+from spam_mlflow.batch_worker import compression
+from spam_mlflow.batch_worker.compression import Compression, DamagedFileError, Unpacked
 from spam_mlflow.batch_worker.folders import Folder, is_of_store
 from spam_mlflow.batch_worker.jobs import InputFile
 from spam_mlflow.batch_worker.readers import json_object
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _SAMPLE = 2**20  # bytes of a text file by which it is judged
+_PARQUET = b"PAR1"  # which every file of that kind begins with
 _JSON_LINES = 1000  # that are read to see which keys there are
 _SHOWN = 200  # characters of the columns' names in an error message
 _BYTE_ORDER_MARK = "\ufeff"
@@ -141,9 +144,15 @@ def _inspected(
         file = replace(file, digest=listing.digest(source, listed))
         with source.open(file.path) as stream:
             start = stream.read(_SAMPLE)
-        if start.startswith(b"PAR1"):
+        if start.startswith(_PARQUET):
             return _parquet(source, file, columns)
-        return _text_file(file, start, columns), None
+        whole = len(start) == file.size
+        compressed = compression.find(start)
+        if compressed:
+            start, whole = _unpacked(source.open(file.path), compressed)
+        return _text_file(replace(file, compression=compressed), start, whole, columns), None
+    except DamagedFileError as error:
+        return replace(file, problem=f"it is {error}"), None
     except (OSError, pa.ArrowException) as error:
         if is_of_store(error):
             # It may pass, and the file would be taken for another one then.
@@ -151,6 +160,23 @@ def _inspected(
         return replace(file, problem=f"it cannot be read ({_words(error)})"), None
     except UserError as error:
         return replace(file, problem=str(error)), None
+
+
+def _unpacked(stream: Any, compressed: Compression) -> tuple[bytes, bool]:
+    """Return the beginning of what a compressed file holds, and whether that is all.
+
+    Raises:
+        DamagedFileError: If nothing of it can be unpacked.
+        UserError: If it holds a Parquet file, which cannot be read from its beginning.
+    """
+    with Unpacked(stream, compressed) as unpacked:
+        start = unpacked.read(_SAMPLE)
+        if start.startswith(_PARQUET):
+            raise UserError(f"it is a Parquet file in {compressed}; unpack it")
+        try:
+            return start, not unpacked.read(1)
+        except DamagedFileError:
+            return start, False
 
 
 def _words(error: Exception) -> str:
@@ -180,30 +206,35 @@ def _holds_text(kind: "pa.DataType") -> bool:
     return types.is_null(kind) or any(getattr(types, f"is_{name}")(kind) for name in tests)
 
 
-def _text_file(file: InputFile, content: bytes, columns: Columns) -> InputFile:
+def _text_file(file: InputFile, content: bytes, whole: bool, columns: Columns) -> InputFile:
     """Return what a file of JSON or of separated fields is.
+
+    Args:
+        file: The file.
+        content: The beginning of what it holds.
+        whole: Whether that is all.
+        columns: What it must have.
 
     Raises:
         UserError: If it is neither.
     """
     if not content.strip():
         raise UserError("it is empty")
-    if locations.is_compressed(content):
-        raise UserError("it is compressed; unpack it")
     kind = locations.why_no_table(content)
     if kind is not None:
         raise UserError(f"it is {kind}")
     end = line_end(content.decode("latin-1"))
-    cut = content if len(content) == file.size else content[: content.rfind(end.encode()) + 1]
-    whole = cut or content
-    encoding = _encoding(whole, columns.encoding)
+    cut = content if whole else content[: content.rfind(end.encode()) + 1] or content
+    encoding = _encoding(cut, columns.encoding)
     file = replace(file, encoding=encoding, line_end=end)
     mark = len(_BYTE_ORDER_MARK.encode()) * content.startswith(_BYTE_ORDER_MARK.encode())
-    lines = split_lines(whole[mark:].decode(encoding, "surrogateescape"), end)
+    lines = split_lines(cut[mark:].decode(encoding, "surrogateescape"), end)
     name = file.name.lower()
+    for suffix in compression.SUFFIXES:
+        name = name.removesuffix(suffix)
     if name.endswith((".jsonl", ".ndjson")) or content[mark:].lstrip().startswith(b"{"):
         return _json_lines(replace(file, form="json", start=mark), lines, columns)
-    return _delimited(file, mark, lines, columns)
+    return _delimited(file, mark, lines, len(content) if whole else None, columns)
 
 
 def _json_lines(file: InputFile, lines: Sequence[str], columns: Columns) -> InputFile:
@@ -227,7 +258,21 @@ def _encoding(content: bytes, asked: str) -> str:
     return found
 
 
-def _delimited(file: InputFile, mark: int, lines: Sequence[str], columns: Columns) -> InputFile:
+def _delimited(
+    file: InputFile, mark: int, lines: Sequence[str], size: int | None, columns: Columns
+) -> InputFile:
+    """Return the file with its dialect and columns.
+
+    Args:
+        file: The file.
+        mark: Bytes of its byte-order mark.
+        lines: Its first lines.
+        size: Bytes of all lines; None if these are not all.
+        columns: What it must have.
+
+    Raises:
+        UserError: If it has no line, or if a setting does not suit it.
+    """
     first, excel = tables.beginning(lines)
     if first == len(lines):
         raise UserError("it is empty")
@@ -244,15 +289,15 @@ def _delimited(file: InputFile, mark: int, lines: Sequence[str], columns: Column
     skipped = mark + sum(len(line.encode(file.encoding, "surrogateescape")) for line in before)
     problem = columns.missing(found)
     needed = 1 if problem else 1 + max(found.index(name) for name in columns.decisive)
-    layout, cut = Layout(len(found), needed), file.size > _SAMPLE
+    layout = Layout(len(found), needed)
     quoting = dialect.find_quoting(
-        lines, character, layout, columns.quoting, "auto", len(before), cut
+        lines, character, layout, columns.quoting, "auto", len(before), size is None
     )
     return replace(
         file,
         dialect=Dialect(**vars(quoting)),
         columns=tuple(found),
-        start=min(skipped, file.size),
+        start=skipped if size is None else min(skipped, size),
         header_lines=len(before),
         problem=problem,
     )

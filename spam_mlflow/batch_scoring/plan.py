@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from spam_mlflow.batch_worker.compression import DamagedFileError, Unpacked
 from spam_mlflow.batch_worker.folders import Folder
 from spam_mlflow.batch_worker.jobs import InputFile, Job, Part
 from spam_mlflow.batch_worker.readers import delimited_layout
@@ -80,6 +81,8 @@ class _TextParts:
     def __init__(self, job: Job, file: InputFile, rows: int) -> None:
         self._job, self._file, self._rows = job, file, rows
         self._quoted = file.form == "delimited" and file.dialect.quoted
+        self._share = 1.0  # bytes of the file for each byte that it holds
+        self._damage = ""
 
     def parts(self) -> Iterator[Part]:
         """Yield the parts, without their number and file."""
@@ -92,8 +95,10 @@ class _TextParts:
                 size = sum(line.size for line in taken)
                 too_long = not taken[0].content
                 problem = f"the line has {size:,} bytes" if too_long else ""
-                yield Part(0, 0, start, size, row, size, problem)
+                yield Part(0, 0, start, size, row, round(size * self._share), problem)
                 start, row = start + size, row + end
+        if self._damage:
+            yield Part(0, 0, start, 0, row, 0, f"from here on, the file is {self._damage}")
 
     def _end(self, lines: Sequence[_Line], last: bool) -> int:
         """Return how many lines make up the next part; 0 if more must be read before."""
@@ -131,20 +136,38 @@ class _TextParts:
 
     def _blocks(self) -> Iterator[tuple[list[_Line], bool]]:
         """Yield lines, and whether they are the last ones."""
-        with self._job.source.open(self._file.path) as stream:
-            stream.seek(self._file.start)
-            rest, dropped, mark = b"", 0, self._file.line_end.encode()
-            while block := stream.read(_BLOCK):
-                *whole, rest = (rest + block).split(mark)
-                lines = [_Line(line + mark, len(line) + 1) for line in whole]
-                if dropped and lines:
-                    lines[0] = _Line(b"", lines[0].size + dropped)
-                    dropped = 0
-                yield [_bounded(line) for line in lines], False
-                if len(rest) > _LONGEST_LINE or dropped:
-                    dropped, rest = dropped + len(rest), b""
-            end = [_Line(b"" if dropped else rest, len(rest) + dropped)] if rest or dropped else []
-            yield [_bounded(line) for line in end], True
+        rest, dropped, mark = b"", 0, self._file.line_end.encode()
+        for block in self._content():
+            *whole, rest = (rest + block).split(mark)
+            lines = [_Line(line + mark, len(line) + 1) for line in whole]
+            if dropped and lines:
+                lines[0] = _Line(b"", lines[0].size + dropped)
+                dropped = 0
+            yield [_bounded(line) for line in lines], False
+            if len(rest) > _LONGEST_LINE or dropped:
+                dropped, rest = dropped + len(rest), b""
+        # A line that ends where the file is damaged is torn.
+        whole_line = (rest or dropped) and not self._damage
+        end = [_Line(b"" if dropped else rest, len(rest) + dropped)] if whole_line else []
+        yield [_bounded(line) for line in end], True
+
+    def _content(self) -> Iterator[bytes]:
+        """Yield what the file holds after its header, up to where it is damaged."""
+        opened = self._job.source.open(self._file.path)
+        if not self._file.compression:
+            with opened as stream:
+                stream.seek(self._file.start)
+                while block := stream.read(_BLOCK):
+                    yield block
+            return
+        with Unpacked(opened, self._file.compression) as unpacked:
+            try:
+                unpacked.seek(self._file.start)
+                while block := unpacked.read(_BLOCK):
+                    self._share = unpacked.share
+                    yield block
+            except DamagedFileError as error:
+                self._damage = str(error)
 
 
 def _bounded(line: _Line) -> _Line:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from .compression import Compression
 from .folders import Folder
 from .records import Dialect
 
@@ -24,6 +25,7 @@ class InputFile:
         form: Kind of file.
         encoding: Of a text file, as Python names it.
         dialect: How the fields of a line are separated.
+        compression: How a text file is compressed; positions in it are those of what it holds.
         line_end: Last character of each line of a text file.
         columns: Names of the columns of a delimited file.
         start: Position of the first byte after the header.
@@ -37,6 +39,7 @@ class InputFile:
     digest: str
     form: Form = "delimited"
     encoding: str = "utf-8"
+    compression: Compression = ""
     dialect: Dialect = field(default_factory=lambda: Dialect(","))
     line_end: str = "\n"
     columns: tuple[str, ...] = ()

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .compression import DamagedFileError, Unpacked
 from .folders import is_of_storage
 from .jobs import InputFile, Job, Part
 from .records import Layout, records, split_lines
@@ -39,6 +40,7 @@ class Reader:
         self._job = job
         self._types = pa.ipc.read_schema(pa.py_buffer(job.types))
         self._parquet: _ParquetRows | None = None
+        self._unpacked: tuple[int, Unpacked] | None = None
 
     def read(self, part: Part) -> Iterator[Rows]:
         """Yield the rows of a part.
@@ -51,14 +53,34 @@ class Reader:
         if file.form == "parquet":
             yield from self._parquet_rows(file, part)
             return
-        with self._job.source.open(file.path) as stream:
-            stream.seek(part.start)
-            content = stream.read(part.length)
+        content = self._content(file, part)
         lines = split_lines(content.decode(file.encoding, "surrogateescape"), file.line_end)
         read = self._delimited if file.form == "delimited" else self._json
         found = read(file, lines, part.row)
         while rows := list(itertools.islice(found, AT_ONCE)):
             yield self._rows(file, rows)
+
+    def _content(self, file: InputFile, part: Part) -> bytes:
+        """Return a part of a text file."""
+        content = self._unpacked_content(file, part) if file.compression else b""
+        if not file.compression:
+            with self._job.source.open(file.path) as stream:
+                stream.seek(part.start)
+                content = bytes(stream.read(part.length))
+        if len(content) < part.length:
+            raise OSError(f"{file.name} has changed since this call began")
+        return content
+
+    def _unpacked_content(self, file: InputFile, part: Part) -> bytes:
+        # The file stays open: most parts follow another one of it, so that less is unpacked again.
+        if self._unpacked is None or self._unpacked[0] != part.file:
+            opened = self._job.source.open(file.path)
+            self._unpacked = part.file, Unpacked(opened, file.compression)
+        try:
+            self._unpacked[1].seek(part.start)
+            return self._unpacked[1].read(part.length)
+        except DamagedFileError:  # it was not when it was divided into parts
+            return b""
 
     def _delimited(
         self, file: InputFile, lines: Sequence[str], first: int

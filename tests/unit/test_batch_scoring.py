@@ -1,7 +1,10 @@
 """Inputs of every kind become parts, and parts become scores: with a model of a few lines."""
 
+import bz2
 import csv
+import gzip
 import json
+import lzma
 import os
 import random
 import shutil
@@ -93,7 +96,13 @@ def job(source: Folder, found: inspection.Inspected, wanted: Columns, output: Pa
     )
 
 
-def score(address: Path | str, folder: Path, part_rows: int = 1000, **changes: Any) -> Scored:
+def score(
+    address: Path | str,
+    folder: Path,
+    part_rows: int = 1000,
+    backwards: bool = False,
+    **changes: Any,
+) -> Scored:
     """Score an input in this process; what is no setting of columns is one of the job."""
     of_job = {name: changes.pop(name) for name in ("output", "params") if name in changes}
     wanted = columns(**changes)
@@ -101,8 +110,8 @@ def score(address: Path | str, folder: Path, part_rows: int = 1000, **changes: A
     found = inspection.inspect(source, listed, wanted)
     begun = replace(job(source, found, wanted, folder), **of_job)
     scorer = PartScorer(Job.from_json(begun.to_json()))
-    parts = plan.parts(begun, part_rows)
-    return Scored(folder, [scorer.score(part) for part in parts])
+    parts = list(plan.parts(begun, part_rows))
+    return Scored(folder, [scorer.score(part) for part in (parts[::-1] if backwards else parts)])
 
 
 def write_csv(file: Path, rows: Sequence[Sequence[str]], **written: Any) -> Path:
@@ -158,6 +167,63 @@ def test_separated_files_come_in_any_dialect(
     scored = score(tmp_path / "a.csv", tmp_path / "out", id="id")
     assert scored.ids == ["1", "2"]
     assert scored.table.column("spam_probability").to_pylist() == [0.07, 0.02]
+
+
+def test_compressed_files_are_scored_as_what_they_hold(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    texts = [f"text {n}" if n % 5 else f'line "one"\nand, line {n}' for n in range(20)]
+    write_csv(tmp_path / "a.csv", [("id", "text"), *((f"a{n}", t) for n, t in enumerate(texts))])
+    lines = "\n".join(json.dumps({"text": t, "id": f"b{n}"}) for n, t in enumerate(texts))
+    contents = {"a.csv": (tmp_path / "a.csv").read_bytes(), "b.jsonl": lines.encode()}
+    for name, content in contents.items():
+        (tmp_path / "in" / name).write_bytes(content)
+        for suffix, pack in [("gz", gzip.compress), ("bz2", bz2.compress), ("xz", lzma.compress)]:
+            (tmp_path / "in" / f"{name}.{suffix}").write_bytes(pack(content))
+    expected = [f"{file}{n}" for file in "ab" for _ in range(4) for n in range(20)]
+    for backwards in (False, True):
+        folder = tmp_path / f"out-{backwards}"
+        scored = score(tmp_path / "in", folder, 7, backwards=backwards, id="id")
+        assert scored.ids == expected
+        assert not scored.rejects
+
+
+def test_a_compressed_file_is_scored_up_to_where_it_is_damaged(tmp_path: Path) -> None:
+    rng = random.Random(2)
+    texts = [f"{n} {rng.random()}" for n in range(20_000)]
+    packed = gzip.compress("\n".join(["text", *texts]).encode())
+    (tmp_path / "a.csv.gz").write_bytes(packed[:-100])
+    (tmp_path / "b.csv.gz").write_bytes(packed[:5])
+    pq.write_table(pa.table({"text": ["c"]}), tmp_path / "c.parquet")
+    packed = gzip.compress((tmp_path / "c.parquet").read_bytes())
+    (tmp_path / "d.parquet.gz").write_bytes(packed)
+    scored = score(tmp_path, tmp_path / "out", 5000)
+    *read, last = scored.ids
+    assert read == [f"a.csv.gz:{n + 2}" for n in range(len(read))]
+    assert 19_900 < len(read) < 20_000
+    assert last == "c.parquet:1"
+    damaged = "damaged and cannot be unpacked (Compressed file ended before the end-of-stream "
+    ((_, row, reason), *others) = scored.rejects
+    assert row == len(read) + 2
+    assert reason.startswith(f"from here on, the file is {damaged}")
+    assert [(file, row) for file, row, _ in others] == [("b.csv.gz", None), ("d.parquet.gz", None)]
+    assert others[0][2].startswith(f"it is {damaged}")
+    assert others[1][2] == "it is a Parquet file in gzip; unpack it"
+    weight = sum(record.weight for record in scored.records)
+    size = sum(file.stat().st_size for file in tmp_path.glob("*.*"))
+    assert weight == pytest.approx(size, rel=0.01)
+
+
+def test_a_file_that_has_changed_since_it_was_divided_ends_the_job(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text\none\ntwo")
+    (tmp_path / "b.csv.gz").write_bytes(gzip.compress(b"text\none\ntwo"))
+    for name in ("a.csv", "b.csv.gz"):
+        source, listed = listing.find(str(tmp_path / name), STORE, Folder(str(tmp_path / "out")))
+        begun = job(source, inspection.inspect(source, listed, columns()), columns(), tmp_path)
+        (part,) = plan.parts(begun, 10)
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(content[:-12])
+        with pytest.raises(OSError, match=f"{name} has changed"):
+            PartScorer(begun).score(part)
 
 
 def test_ids_and_carried_columns_keep_their_types(tmp_path: Path) -> None:
@@ -285,7 +351,7 @@ def test_files_that_cannot_be_scored_cost_only_themselves(tmp_path: Path) -> Non
         (name, None) for name in ("b.csv", "c.parquet", "d.parquet", "f.gz", "g.csv", "h.jsonl")
     ]
     reasons = " ".join(reason for _, _, reason in scored.rejects)
-    for words in ("text_column='text'", "cannot be read", "int64", "compressed", "empty"):
+    for words in ("text_column='text'", "cannot be read", "int64", "unpacked", "empty"):
         assert words in reasons
 
 

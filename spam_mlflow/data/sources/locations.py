@@ -1,24 +1,17 @@
 """The bytes of a file that a path names: on this machine or in an S3 store, compressed or not."""
 
-import bz2
-import gzip
-import lzma
+import io
 import re
-import zlib
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from spam_mlflow.batch_worker import compression
+from spam_mlflow.batch_worker.compression import DamagedFileError
 from spam_mlflow.config.schema import StorageSettings
 from spam_mlflow.data.sources import files
 from spam_mlflow.errors import UserError
 from spam_mlflow.storage import s3, s3_errors
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://(.*)", re.IGNORECASE | re.DOTALL)
-_COMPRESSED: Mapping[bytes, Callable[[bytes], bytes]] = {
-    b"\x1f\x8b": gzip.decompress,
-    b"BZh": bz2.decompress,
-    b"\xfd7zXZ\0": lzma.decompress,
-}
 _NO_TABLES = {
     b"PK\x03\x04": "a zip archive or an Excel workbook: unpack it, or save the sheet as CSV",
     b"\xd0\xcf\x11\xe0": "an Excel workbook: save the sheet as CSV",
@@ -88,25 +81,15 @@ def why_no_table(content: bytes) -> str | None:
     return kind
 
 
-def is_compressed(content: bytes) -> bool:
-    """Return whether a file is compressed in a way that `read` unpacks.
-
-    Args:
-        content: The file's first bytes.
-    """
-    return content.startswith(tuple(_COMPRESSED))
-
-
 def _unpacked(content: bytes, path: str) -> bytes:
     kind = why_no_table(content)
     if kind is not None:
         raise UserError(f"data.path={path!r} is {kind}")
-    for start, unpack in _COMPRESSED.items():
-        if content.startswith(start):
-            try:
-                return unpack(content)
-            except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
-                raise UserError(
-                    f"data.path={path!r} is damaged and cannot be unpacked ({error}); copy it again"
-                ) from error
-    return content
+    compressed = compression.find(content)
+    if not compressed:
+        return content
+    try:
+        with compression.Unpacked(io.BytesIO(content), compressed) as unpacked:
+            return unpacked.read_all()
+    except DamagedFileError as error:
+        raise UserError(f"data.path={path!r} is {error}; copy it again") from error
