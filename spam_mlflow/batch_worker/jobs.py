@@ -91,6 +91,7 @@ class Job:
         files: The input's files.
         destination: Folder of the output.
         output: Format of the output.
+        safe_csv: Whether cells of CSV that look like formulas are kept from being calculated.
         model: Folder with the model, on every machine that scores.
         model_version: What the output says of it.
         threshold: Spam probability from which a text is labeled spam.
@@ -106,6 +107,7 @@ class Job:
     files: tuple[InputFile, ...]
     destination: Folder
     output: Output
+    safe_csv: bool
     model: str
     model_version: str
     threshold: float

@@ -91,7 +91,8 @@ class PartScorer:
             files[name] = self._write(name, tables.encoded_rejects(rejects))
         if scored.num_rows:
             name = f"{part.name}.{tables.ENDINGS[self._job.output]}"
-            files[name] = self._write(name, tables.encoded(scored, self._job.output))
+            content = tables.encoded(scored, self._job.output, self._job.safe_csv)
+            files[name] = self._write(name, content)
         record = Record(
             part.number,
             self._job.fingerprint,

@@ -2,11 +2,13 @@
 
 import csv
 import io
+import itertools
 import json
 import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from . import formulas
 from .jobs import Output
 from .rows import Reject
 
@@ -38,18 +40,22 @@ def schema(types: "pa.Schema", explain: bool) -> "pa.Schema":
     return pa.schema([first, *fields, *carried])
 
 
-def encoded(table: "pa.Table", output: Output) -> bytes:
-    """Return a table as the content of a file; the same table gives the same bytes."""
+def encoded(table: "pa.Table", output: Output, safe_csv: bool) -> bytes:
+    """Return a table as the content of a file; the same table gives the same bytes.
+
+    Args:
+        table: The scores.
+        output: Format of the file.
+        safe_csv: Write an apostrophe in front of cells of CSV that a spreadsheet would take for
+            formulas.
+    """
     if output == "parquet":
         return _parquet(table)
-    stream = io.StringIO(newline="")
     names = table.column_names
-    if output == "csv":
-        csv.writer(stream).writerow(names)
-    for batch in table.to_batches(max_chunksize=1024):
-        columns = [batch.column(i).to_pylist() for i in range(len(names))]
-        _write(stream, names, zip(*columns, strict=True), output)
-    return stream.getvalue().encode()
+    batches = table.to_batches(max_chunksize=1024)
+    columns = ([batch.column(i).to_pylist() for i in range(len(names))] for batch in batches)
+    rows = itertools.chain.from_iterable(zip(*of_batch, strict=True) for of_batch in columns)
+    return _csv(names, rows, safe_csv) if output == "csv" else _lines(names, rows)
 
 
 def _parquet(table: "pa.Table") -> bytes:
@@ -62,14 +68,17 @@ def _parquet(table: "pa.Table") -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-def _write(
-    stream: io.StringIO, names: Sequence[str], rows: Iterable[Sequence[Any]], output: Output
-) -> None:
-    if output == "csv":
-        csv.writer(stream).writerows([_csv_cell(cell) for cell in row] for row in rows)
-        return
-    for row in rows:
-        stream.write(f"{_json(dict(zip(names, row, strict=True)))}\n")
+def _csv(names: Sequence[str], rows: Iterable[Sequence[Any]], safe: bool) -> bytes:
+    stream = io.StringIO(newline="")
+    for row in itertools.chain([names], rows):
+        cells = map(_csv_cell, row)
+        csv.writer(stream).writerow(map(formulas.escaped, cells) if safe else cells)
+    return stream.getvalue().encode()
+
+
+def _lines(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
+    lines = (_json(dict(zip(names, row, strict=True))) for row in rows)
+    return "".join(f"{line}\n" for line in lines).encode()
 
 
 def _csv_cell(cell: Any) -> Any:

@@ -243,6 +243,7 @@ class ScoreSettings:
     input: Text
     output: Text
     format: Literal["parquet", "csv", "jsonl"]
+    safe_csv: bool
     text_column: Text
     id_column: Text | None
     columns: tuple[Text, ...]
@@ -256,6 +257,7 @@ class ScoreSettings:
     workers: PositiveCount | None
     spark: SparkSettings
     part_rows: PositiveCount
+    json: bool
 
 
 @dataclass(frozen=True, config=CONFIG, kw_only=True)

@@ -25,6 +25,7 @@ from spam_mlflow.batch_worker.part_scoring import Record
 from spam_mlflow.batch_worker.process import explained
 from spam_mlflow.config.schema import ScoreSettings
 from spam_mlflow.errors import UserError
+from spam_mlflow.evaluation import tables
 from spam_mlflow.registry import loading, model_files, versions
 from spam_mlflow.storage import s3
 from spam_mlflow.tracking import runs
@@ -34,7 +35,7 @@ logger = logging.getLogger(__name__)
 _SHOWN = 10  # files that cannot be scored, each in a line of its own
 _DECISIVE = (
     *("text_column", "id_column", "columns", "header", "encoding", "separator", "quoting"),
-    *("threshold", "explain", "format", "part_rows"),
+    *("threshold", "explain", "format", "safe_csv", "part_rows"),
 )
 """Settings by which the output differs."""
 
@@ -77,6 +78,8 @@ def run(settings: ScoreSettings, cfg: DictConfig) -> None:
             facts = _facts(settings, list(records.values()), before, time.monotonic() - start)
             manifest = output.finish(identity, list(records.values()), facts)
     _report(settings.output, found, manifest)
+    if settings.json:
+        print(tables.as_json(_as_data(settings.output, found, manifest)))
 
 
 def _model(model_uri: str, folder: Path) -> _Model:
@@ -134,6 +137,7 @@ def _job(
         files=found.files,
         destination=destination,
         output=settings.format,
+        safe_csv=settings.safe_csv,
         model=str(model.folder),
         model_version=model.version,
         threshold=loading.thresholds(model.folder).chosen if threshold is None else threshold,
@@ -235,3 +239,14 @@ def _report(output: str, found: Inspected, manifest: Mapping[str, Any]) -> None:
         f"{manifest['scored_by_this_call']:,}",
         f"{manifest['messages_per_second']:,.0f}",
     )
+
+
+def _as_data(output: str, found: Inspected, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a program needs to know of the call: the manifest without its files."""
+    names = ("counts", "model", "engine", "scored_by_this_call", "seconds", "messages_per_second")
+    problems = {file.name: file.problem for file in found.files if file.problem}
+    return {
+        "output": output,
+        **{name: manifest[name] for name in names},
+        "files_not_scored": problems,
+    }

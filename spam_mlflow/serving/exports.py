@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from spam_mlflow.data import csv_cells
+from spam_mlflow.batch_worker.formulas import escaped
 from spam_mlflow.inference_store.records import Feedback, Filters, Inference
 from spam_mlflow.inference_store.store import PAGE, Store, inferences
 
@@ -77,7 +77,7 @@ def written(store: Store, filters: Filters, form: Format, safe: bool) -> Iterato
 def _line(row: Mapping[str, Any], safe: bool) -> str:
     said = json.dumps(row["feedback"], ensure_ascii=False) if row["feedback"] else ""
     cells = [row[name] for name in _COLUMNS[:-1]] + [said]
-    return _csv_row([csv_cells.escaped(cell) for cell in cells] if safe else cells)
+    return _csv_row([escaped(cell) for cell in cells] if safe else cells)
 
 
 def _csv_row(cells: Sequence[object]) -> str:

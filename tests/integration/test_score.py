@@ -45,9 +45,12 @@ def test_scores_are_those_of_the_model_and_the_call_is_repeatable(
     pd.DataFrame({"text": [*TEXTS, None]}).to_parquet(folder / "in/a.parquet")
     (folder / "in/b.csv").write_text("message\nno such column")
     command = ("score", MODEL, "input=in", "output=out", "explain=true", "threshold=0.9")
-    done = trained_project.run(*command, "part_rows=4")
+    done = trained_project.run(*command, "part_rows=4", "--json")
     assert done.returncode == 0, done.stderr
     assert "b.csv is not scored: text_column='text' is not a column" in done.stderr
+    summary = json.loads(done.stdout)
+    assert summary["counts"] == manifest(folder / "out")["counts"]
+    assert list(summary["files_not_scored"]) == ["b.csv"]
     found = pd.read_parquet(folder / "out")
     with trained_project.store_here():
         expected = loading.load_model("models:/spam-classifier/1").spam_probability(TEXTS)

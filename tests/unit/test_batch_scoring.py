@@ -23,7 +23,7 @@ from support.servers import storage
 from spam_mlflow.batch_scoring import inspection, listing, local_engine, plan
 from spam_mlflow.batch_scoring.inspection import Columns
 from spam_mlflow.batch_scoring.output_folder import Identity, OutputFolder
-from spam_mlflow.batch_worker import part_scoring, readers
+from spam_mlflow.batch_worker import formulas, part_scoring, readers
 from spam_mlflow.batch_worker.folders import TEMPORARY, Folder
 from spam_mlflow.batch_worker.jobs import InputFile, Job, Part
 from spam_mlflow.batch_worker.part_scoring import PartScorer, Record
@@ -85,6 +85,7 @@ def job(source: Folder, found: inspection.Inspected, wanted: Columns, output: Pa
         files=found.files,
         destination=Folder(str(output)),
         output="parquet",
+        safe_csv=False,
         model="",
         model_version="m/1",
         threshold=0.5,
@@ -104,7 +105,9 @@ def score(
     **changes: Any,
 ) -> Scored:
     """Score an input in this process; what is no setting of columns is one of the job."""
-    of_job = {name: changes.pop(name) for name in ("output", "params") if name in changes}
+    of_job = {
+        name: changes.pop(name) for name in ("output", "params", "safe_csv") if name in changes
+    }
     wanted = columns(**changes)
     source, listed = listing.find(str(address), STORE, Folder(str(folder)))
     found = inspection.inspect(source, listed, wanted)
@@ -177,8 +180,9 @@ def test_compressed_files_are_scored_as_what_they_hold(tmp_path: Path) -> None:
     contents = {"a.csv": (tmp_path / "a.csv").read_bytes(), "b.jsonl": lines.encode()}
     for name, content in contents.items():
         (tmp_path / "in" / name).write_bytes(content)
-        for suffix, pack in [("gz", gzip.compress), ("bz2", bz2.compress), ("xz", lzma.compress)]:
-            (tmp_path / "in" / f"{name}.{suffix}").write_bytes(pack(content))
+        (tmp_path / "in" / f"{name}.gz").write_bytes(gzip.compress(content))
+        (tmp_path / "in" / f"{name}.bz2").write_bytes(bz2.compress(content))
+        (tmp_path / "in" / f"{name}.xz").write_bytes(lzma.compress(content))
     expected = [f"{file}{n}" for file in "ab" for _ in range(4) for n in range(20)]
     for backwards in (False, True):
         folder = tmp_path / f"out-{backwards}"
@@ -256,6 +260,26 @@ def test_outputs_hold_the_same_scores(tmp_path: Path, output: str) -> None:
     assert list(found[0]) == [
         *("id", "label", "spam_probability", "threshold", "model_version", "explanation"),
     ]
+
+
+def test_a_safe_csv_file_holds_no_formula(tmp_path: Path) -> None:
+    formula = '=HYPERLINK("http://evil.example";"=1")'
+    texts, ids = [formula, "'+1", "fine", None], ["-1", "2", "@3", "4"]
+    table = pa.table({"text": texts, "=id": ids, "at": [-1.5, 1, 2, 3]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    (tmp_path / "a.parquet").rename(tmp_path / "=a.parquet")
+    files = {}
+    for safe in (False, True):
+        carried = ("text", "=id", "at")
+        folder = tmp_path / str(safe)
+        score(tmp_path / "=a.parquet", folder, output="csv", safe_csv=safe, carried=carried)
+        with (tmp_path / str(safe) / "part-00000.csv").open(newline="") as stream:
+            files[safe] = list(csv.reader(stream))
+    cells = [cell for row in files[True] for cell in row if not cell.startswith("-1.5")]
+    assert not any(cell.startswith(tuple("=+-@")) for cell in cells)
+    assert [[formulas.unescaped(cell) for cell in row] for row in files[True]] == files[False]
+    assert files[False][1][0] == "=a.parquet:1"
+    assert files[True][1][7] == "-1.5"
 
 
 def test_lines_of_json_hold_what_json_cannot_as_text_or_null(tmp_path: Path) -> None:
