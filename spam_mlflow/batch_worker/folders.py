@@ -149,9 +149,10 @@ def _write_local(path: Path, content: bytes) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         unfinished.replace(path)
-    except OSError:
+    except OSError as error:
         with contextlib.suppress(OSError):
             unfinished.unlink(missing_ok=True)
+        error.filename = str(path)  # a full disk is told without any name
         raise
     # The new name is lost with the power, too, unless the folder is on the disk.
     folder = os.open(path.parent, os.O_RDONLY)

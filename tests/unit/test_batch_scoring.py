@@ -23,7 +23,7 @@ from support.servers import storage
 from spam_mlflow.batch_scoring import inspection, listing, local_engine, plan
 from spam_mlflow.batch_scoring.inspection import Columns
 from spam_mlflow.batch_scoring.output_folder import Identity, OutputFolder
-from spam_mlflow.batch_worker import formulas, part_scoring, readers
+from spam_mlflow.batch_worker import formulas, part_scoring, process, readers
 from spam_mlflow.batch_worker.folders import TEMPORARY, Folder
 from spam_mlflow.batch_worker.jobs import InputFile, Job, Part
 from spam_mlflow.batch_worker.part_scoring import PartScorer, Record
@@ -607,8 +607,9 @@ def test_a_part_that_cannot_be_written_leaves_nothing(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OSError, match="No space") as raised:
         Folder(str(tmp_path)).write("part", b"scores")
+    assert process.explained(raised.value) == f"{tmp_path}/part: No space left on device"
     assert not list(tmp_path.iterdir())
 
 
