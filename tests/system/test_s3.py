@@ -1,8 +1,12 @@
 import hashlib
+import io
 import json
 import os
 import re
+import shutil
 import socket
+import threading
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,7 +18,9 @@ from support.fault_proxy import SLOW_DOWN, Answer, Reset, Stall, between
 from support.project import ROOT, Project, require_one_line
 from support.servers import S3Server
 
+from spam_mlflow.batch_worker.jobs import Part
 from spam_mlflow.errors import UserError
+from spam_mlflow.registry import loading
 from spam_mlflow.storage import s3
 
 UNREACHABLE = "http://127.0.0.1:9"
@@ -284,3 +290,40 @@ def test_messages_are_scored_from_and_to_a_store(
     (project.folder / "a.csv").write_text("text\nx")
     refused = project.run(*command, "input=a.csv", output, *more[1:], unreachable)
     require_one_line(refused, f"output='s3://{bucket}/scores': ")
+
+
+@pytest.mark.skipif(shutil.which("java") is None, reason="there is no Java")
+def test_a_killed_spark_job_is_completed_on_this_machine_from_and_to_a_store(
+    trained_project: Project, rclone: S3Server
+) -> None:
+    bucket = rclone.new_bucket()
+    project, client = Project(trained_project.folder, rclone.credentials), rclone.client()
+    texts = [f"Claim prize {n} now" if n % 5 else None for n in range(6000)]
+    frame = pd.DataFrame({"id": range(6000), "text": texts})
+    client.put_object(Bucket=bucket, Key="in/a.parquet", Body=frame.to_parquet())
+    # As Hadoop's jars call it, which are not needed.
+    addresses = (f"input=s3a://{bucket}/in", f"output=s3a://{bucket}/scores")
+    store = ("storage=local", f"storage.endpoint_url={rclone.url}")
+    settings = ("id_column=id", "part_rows=200", *addresses, *store)
+    command = ("score", "model_uri=models:/spam-classifier/1", *settings)
+    job = project.start(*command, "engine=spark", "spark.master=local[2]")
+    threading.Thread(target=job.communicate, daemon=True).start()
+    while job.poll() is None and f"scores/{Part(3, 0).record}" not in rclone.keys(bucket):
+        time.sleep(0.1)
+    job.kill()
+    job.wait(60)
+    assert "scores/_manifest.json" not in rclone.keys(bucket)
+    done = project.run(*command, "workers=1", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["scored_by_this_call"] <= 4800 - 3 * 160
+    parts = sorted(key for key in rclone.keys(bucket) if key.startswith("scores/part-"))
+    assert len(parts) == 30
+    bodies = (client.get_object(Bucket=bucket, Key=key)["Body"].read() for key in parts)
+    found = pd.concat([pd.read_parquet(io.BytesIO(body)) for body in bodies])
+    kept = frame.dropna()
+    with project.store_here():
+        expected = loading.load_model("models:/spam-classifier/1").spam_probability(
+            list(kept["text"])
+        )
+    assert list(found["id"]) == list(kept["id"])
+    assert list(found["spam_probability"]) == list(expected)
