@@ -3,6 +3,7 @@
 import numpy as np
 
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio: it spreads any keys evenly
+_NONE = np.int32(-1)
 _ROOM = 5  # slots per key, so that most unknown keys find an empty slot first
 
 
@@ -32,12 +33,12 @@ class KeyTable:
             keys: Numbers from 0, shape (keys,), int64.
 
         Returns:
-            Array of shape (keys,), int64.
+            Array of shape (keys,), int32.
         """
         slots = self._slots(keys)
         there = self._positions[slots]
-        found = np.where(self._keys[there] == keys, there, -1).astype(np.int64)
-        left = np.flatnonzero((there >= 0) & (found < 0))
+        found = np.where(self._keys[there] == keys, there, _NONE)
+        left = np.flatnonzero(found != there)
         while len(left):
             slots[left] = slots[left] + 1 & self._mask
             there = self._positions[slots[left]]

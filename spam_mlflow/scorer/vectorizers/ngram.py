@@ -230,15 +230,25 @@ class NgramVectorizer:
         products, doubts = [], []
         for part in batches([normalize(text) for text in texts]):
             found = self._count(part)
-            values, slots, norms = self._tf_idf(found)
-            values = values / norms[slots]
-            columns = [
-                np.bincount(found.rows, values * of_product[found.columns], minlength=len(part))
-                for of_product in of_grams.T
-            ]
-            products.append(np.column_stack(columns) + found.style @ of_style)
+            products.append(self._products(found, of_grams) + found.style @ of_style)
             doubts += self._doubts(part, found.unknown)
         return np.concatenate(products), doubts
+
+    def _products(self, found: "_Counts", coefficients: np.ndarray) -> np.ndarray:
+        """Return the products of the TF-IDF blocks of texts with each column of `coefficients`.
+
+        Features are in the order of text and column, so that those of a slot follow each other.
+        """
+        values, texts = self._unscaled(found), len(found.style)
+        slots = self._slots(found.rows, found.columns)
+        starts = np.flatnonzero(np.diff(slots, prepend=-1))
+        norms = np.sqrt(np.add.reduceat(values.astype(np.float64) ** 2, starts))
+        products = [
+            np.add.reduceat(values * of_product[found.columns], starts) / norms
+            for of_product in coefficients.T
+        ]
+        owners = found.rows[starts]
+        return np.column_stack([np.bincount(owners, p, minlength=texts) for p in products])
 
     def _doubts(self, normal: Sequence[str], unknown: np.ndarray) -> list[str | None]:
         found: list[str | None] = [None] * len(normal)
@@ -276,17 +286,25 @@ class NgramVectorizer:
 
     def _tf_idf(self, found: "_Counts") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return each feature's TF-IDF, before its block has unit length, and the `_norms`."""
-        values = (1 + np.log(found.counts.astype(np.float32))) * self._idf[found.columns]
+        values = self._unscaled(found)
         return values, *self._norms(found.rows, found.columns, values, len(found.style))
+
+    def _unscaled(self, found: "_Counts") -> np.ndarray:
+        """Return each feature's TF-IDF, before its block has unit length, float32."""
+        return (1 + np.log(found.counts.astype(np.float32))) * self._idf[found.columns]
+
+    def _slots(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """Return the slot of each feature, which is a block of a text."""
+        return rows * len(BLOCKS) + self._vocabulary.block[columns]
 
     def _norms(
         self, rows: np.ndarray, columns: np.ndarray, values: np.ndarray, texts: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return each feature's slot and each slot's length; a slot is a block of a text.
+        """Return each feature's slot and each slot's length.
 
         A slot without features has a tiny length instead of 0, so that one can divide by it.
         """
-        slots = rows * len(BLOCKS) + self._vocabulary.block[columns]
+        slots = self._slots(rows, columns)
         squares = np.bincount(slots, values.astype(np.float64) ** 2, minlength=texts * len(BLOCKS))
         return slots, np.sqrt(np.maximum(squares, np.finfo(np.float32).tiny))
 

@@ -153,7 +153,7 @@ class Vocabulary:
             keys: Keys with their block, shape (keys,), int64.
 
         Returns:
-            Array of shape (keys,), int64.
+            Array of shape (keys,), int32.
         """
         return self._table.find(keys)
 
