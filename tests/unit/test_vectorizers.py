@@ -16,7 +16,7 @@ from spam_mlflow.errors import UserError
 from spam_mlflow.scorer import vectorizers
 from spam_mlflow.scorer.normalization import normalize
 from spam_mlflow.scorer.payloads import LONGEST
-from spam_mlflow.scorer.vectorizers import character_ngrams, sparse_rows
+from spam_mlflow.scorer.vectorizers import character_ngrams, chunks, sparse_rows
 from spam_mlflow.scorer.vectorizers.key_table import KeyTable
 from spam_mlflow.scorer.vectorizers.ngram import NgramVectorizer
 from spam_mlflow.scorer.vectorizers.sequence import SequenceVectorizer
@@ -132,11 +132,27 @@ def test_a_few_chunks_are_read_like_many(texts: list[str], fitted: Fitted) -> No
     vectorizer, _ = fitted
     odd = ["\0", "a\0b", "caf\xe9", "\u20ac5", "\u4f60\u597d", "a", "!", "x" * 50]
     pieces = sorted({piece for text in texts for piece in text.split()}) + odd
-    for piece, chunk in vectorizer._reader._read_new(pieces).items():
-        one = vectorizer._reader._read_one(piece)
-        assert (one.words, one.skeleton, one.counts) == (chunk.words, chunk.skeleton, chunk.counts)
-        columns = [sorted(np.frombuffer(found.grams, np.int64)) for found in (one, chunk)]
-        assert columns[0] == columns[1]
+    many = vectorizer._reader._read(pieces)
+    few = [vectorizer._reader._read([piece]) for piece in pieces]
+    for name, lists in many._asdict().items():
+        if name == "counts":
+            np.testing.assert_array_equal(lists, np.concatenate([one.counts for one in few]))
+            continue
+        ends = np.cumsum(lists.sizes)[:-1]
+        for numbers, one in zip(np.split(lists.numbers, ends), few, strict=True):
+            assert sorted(numbers) == sorted(getattr(one, name).numbers)
+
+
+def test_memory_of_chunks_begins_anew_where_it_has_grown(
+    texts: list[str], fitted: Fitted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectorizer, _ = fitted
+    expected = vectorizer.transform(texts)
+    memory = vectorizer._reader._memory
+    assert 0 < memory.size < 5_000_000
+    monkeypatch.setattr(chunks, "_REMEMBERED_BYTES", memory.size - 1)
+    assert abs(vectorizer.transform(texts) - expected).max() == 0
+    assert vectorizer._reader._memory is not memory
 
 
 def test_products_are_those_of_the_rows(texts: list[str], fitted: Fitted) -> None:
@@ -222,7 +238,7 @@ def test_character_ngrams_are_those_of_a_plain_loop(texts: list[str], length: in
         "5 €",
         "你好",
     ]
-    owners, keys = character_ngrams.find(some, length, length)
+    owners, keys = character_ngrams.find_in_texts(some, length, length)
     found = sorted(zip(owners.tolist(), character_ngrams.unpack(keys), strict=True))
     expected = [
         (owner, re.sub("[^\0-\u036f€]", "\ufffd", text[i : i + length]))
@@ -257,7 +273,11 @@ def test_odd_texts_have_finite_rows_that_do_not_depend_on_their_neighbours(
 
 @pytest.mark.parametrize("n_columns", [1, 2, 90_000, 2**21, 2**40])
 @pytest.mark.parametrize("size", [0, 1, 2, 50_000])
-def test_occurrences_are_counted_and_sorted_by_row_and_column(n_columns: int, size: int) -> None:
+@pytest.mark.parametrize("compares", [True, False])
+def test_occurrences_are_counted_and_sorted_by_row_and_column(
+    n_columns: int, size: int, compares: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sparse_rows, "_compares_fast", lambda: compares)
     rng = np.random.default_rng(0)
     rows, columns = rng.integers(2000, size=size), rng.integers(n_columns, size=size)
     rows[size // 2 :], columns[size // 2 :] = rows[: size - size // 2], columns[: size - size // 2]

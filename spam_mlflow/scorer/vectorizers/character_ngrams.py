@@ -21,13 +21,29 @@ _CODES[[ord(symbol) for symbol in _SYMBOLS]] = _LATIN + np.arange(len(_SYMBOLS))
 _CHARACTERS = {_LATIN + i: symbol for i, symbol in enumerate(_SYMBOLS)} | {_OTHER: "\ufffd"}
 
 
-def find(texts: Sequence[str], shortest: int, longest: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return all n-grams of `texts`, repeats included, in no order.
+def find_in_texts(
+    texts: Sequence[str], shortest: int, longest: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return all n-grams of `texts` as `find` does.
+
+    Args:
+        texts: Any strings.
+        shortest: Characters of the shortest n-gram, at least 1.
+        longest: Characters of the longest n-gram, at most LONGEST.
+    """
+    return find(*_codes(texts), shortest, longest)
+
+
+def find(
+    codes: np.ndarray, owners: np.ndarray, shortest: int, longest: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return all n-grams of texts, repeats included, in no order.
 
     An n-gram has a space only at its ends.
 
     Args:
-        texts: Any strings.
+        codes: Those of all texts' characters, with a 0 after each text, shape (characters,), int64.
+        owners: Position of each character's text, shape (characters,), int64.
         shortest: Characters of the shortest n-gram, at least 1.
         longest: Characters of the longest n-gram, at most LONGEST.
 
@@ -35,7 +51,6 @@ def find(texts: Sequence[str], shortest: int, longest: int) -> tuple[np.ndarray,
         For each n-gram the position of its text, and the n-gram as an integer; both int64, shape
         (n-grams,).
     """
-    codes, owners = _codes(texts)
     inside, spaces = codes != 0, codes == _SPACE
     keys, valid = codes, inside
     found = []
@@ -78,10 +93,14 @@ def unpack(keys: np.ndarray) -> list[str]:
     return ["".join(_CHARACTERS.get(c) or chr(c) for c in row if c) for row in rows]
 
 
+def codes(text: str) -> np.ndarray:
+    """Return the code of each character of a text, shape (characters,), int64."""
+    points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+    return _CODES[np.minimum(points, 0xFFFF)]
+
+
 def _codes(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Return every character's code and the position of its text; a 0 ends each text."""
     # A NUL character within a text ends n-grams, too, which loses nothing else.
-    joined = "\0".join([*texts, ""]).encode("utf-32-le", "surrogatepass")
-    codes = _CODES[np.minimum(np.frombuffer(joined, dtype="<u4"), 0xFFFF)]
     owners = np.repeat(np.arange(len(texts)), [len(text) + 1 for text in texts])
-    return codes, owners
+    return codes("\0".join([*texts, ""])), owners

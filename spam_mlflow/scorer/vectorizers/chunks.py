@@ -7,42 +7,22 @@ therefore computed once and remembered, since most chunks of a new text have bee
 
 import itertools
 import re
-import struct
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from ..normalization import skeleton
 from . import character_ngrams, style_features
+from .chunk_memory import END, ChunkMemory, Chunks, Lists
 from .signals import Signals
 from .style_features import CHUNK_COUNTS
 from .vocabulary import CHUNK_BLOCKS, Numbering, Vocabulary, with_blocks, word_pairs
 from .word_segmentation import WordSegmenter
 
 _TOKEN = re.compile(r"\w+|[^\w\s]")
-_REMEMBERED_CHUNKS = 50_000  # about 30 MB
-_REMEMBERED_LENGTH = 40  # characters; longer chunks are not worth the memory
-_FEW_CHUNKS = 32  # new chunks; NumPy reads more of them faster
-
-
-class Chunk(NamedTuple):
-    """What a chunk holds by itself, as bytes, which are joined fast for many chunks.
-
-    Attributes:
-        words: Numbers of its words, packed as int64.
-        skeleton: Its letters; see `normalization.skeleton`.
-        grams: Its words, character n-grams and shape, packed as int64: keys or columns, depending
-            on the reader.
-        counts: What it adds to the style features; see `style_features.chunk_counts`.
-        signals: Numbers of its signals, a byte each; see `Signals.of_chunk`.
-    """
-
-    words: bytes
-    skeleton: str
-    grams: bytes
-    counts: bytes
-    signals: bytes
+_REMEMBERED_BYTES = 30_000_000  # for what chunks hold
+_FEW_CHARACTERS = 200  # of new chunks; NumPy reads more of them faster
 
 
 class Grams(NamedTuple):
@@ -73,6 +53,8 @@ class GramReader:
         signals: Finds signals; None for none.
     """
 
+    _gram_type: type = np.int64
+
     def __init__(
         self,
         characters: tuple[int, int],
@@ -83,33 +65,32 @@ class GramReader:
     ) -> None:
         self._characters, self._skeleton = characters, skeleton
         self._words, self._shapes, self._signals = words, shapes, signals
-        self._remembered: dict[str, Chunk] = {}
+        self._memory = self._new_memory()
 
     def read(self, normal: Sequence[str]) -> Grams:
         """Return the grams of normalized texts."""
-        chunks = self._chunks(normal)
-        flat = list(itertools.chain.from_iterable(chunks))
-        owner = np.repeat(np.arange(len(chunks)), [len(of_text) for of_text in chunks])
-        skeletons = ["".join([chunk.skeleton for chunk in of_text]) for of_text in chunks]
-        inside = _unpacked([chunk.grams for chunk in flat], owner)
-        numbers = _unpacked([chunk.words for chunk in flat], owner)
-        across = [word_pairs(*numbers), character_ngrams.find(skeletons, *self._skeleton)]
+        chunks, owner = self._chunks(normal)
+        numbers = chunks.words.owners(owner), chunks.words.numbers.astype(np.int64)
+        codes = chunks.skeleton.numbers.astype(np.int64)
+        skeletons = character_ngrams.find(codes, chunks.skeleton.owners(owner), *self._skeleton)
+        across = [word_pairs(*numbers), skeletons]
         keys = with_blocks([key for _, key in across], ("word", "skeleton"))
         owners, ids = self._encoded(np.concatenate([owners for owners, _ in across]), keys)
-        packed = b"".join([chunk.counts for chunk in flat])
-        counts = np.frombuffer(packed, dtype=np.uint32).reshape(-1, len(CHUNK_COUNTS))
-        style = style_features.style(normal, owner, counts)
+        style = style_features.style(normal, owner, chunks.counts)
         if self._signals:
-            of_chunks = _unpacked([chunk.signals for chunk in flat], owner, np.uint8)
-            style = np.hstack([style, self._signals.features(*of_chunks, len(chunks))])
-        tokens = np.bincount(numbers[0], minlength=len(chunks))
-        known = np.bincount(numbers[0], numbers[1] > 0, minlength=len(chunks))
+            found = chunks.signals.owners(owner), chunks.signals.numbers
+            style = np.hstack([style, self._signals.features(*found, len(normal))])
+        tokens = np.bincount(numbers[0], minlength=len(normal))
+        known = np.bincount(numbers[0], numbers[1] > 0, minlength=len(normal))
         return Grams(
-            np.concatenate([inside[0], owners]),
-            np.concatenate([inside[1], ids]),
+            np.concatenate([chunks.grams.owners(owner), owners]),
+            np.concatenate([chunks.grams.numbers, ids]),
             style,
             1 - known / np.maximum(tokens, 1),
         )
+
+    def _new_memory(self) -> ChunkMemory:
+        return ChunkMemory(len(CHUNK_COUNTS), self._gram_type)
 
     def _encoded(self, owners: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return grams as this reader represents them, with their owners."""
@@ -119,54 +100,70 @@ class GramReader:
         """Return the chunks of a text as strings."""
         return text.split()
 
-    def _chunks(self, normal: Sequence[str]) -> list[list[Chunk]]:
-        """Return the chunks of each text; those that are remembered are not read again."""
-        if len(self._remembered) > _REMEMBERED_CHUNKS:
-            self._remembered = {}
-        remembered = self._remembered  # another thread may replace the attribute
-        pieces = [self._pieces(text) for text in normal]
-        found: list[list[Any]] = [list(map(remembered.get, of_text)) for of_text in pieces]
-        gaps = [at for at, of_text in enumerate(found) if not all(of_text)]
-        missing = (
-            p for at in gaps for p, chunk in zip(pieces[at], found[at], strict=True) if not chunk
-        )
-        new = self._read_new(list(dict.fromkeys(missing)))
-        remembered.update((p, c) for p, c in new.items() if len(p) <= _REMEMBERED_LENGTH)
-        for at in gaps:
-            known = zip(pieces[at], found[at], strict=True)
-            found[at] = [chunk or new[piece] for piece, chunk in known]
-        return found
+    def _chunks(self, normal: Sequence[str]) -> tuple[Chunks, np.ndarray]:
+        """Return the chunks of all texts, and the position of each one's text.
 
-    def _read_new(self, pieces: Sequence[str]) -> dict[str, Chunk]:
-        """Return the chunk of each of several distinct pieces of text."""
-        if not pieces:
-            return {}
+        Those that are remembered are not read again.
+        """
+        if self._memory.size > _REMEMBERED_BYTES:
+            self._memory = self._new_memory()
+        memory = self._memory  # another thread may replace the attribute
+        pieces = [self._pieces(text) for text in normal]
+        flat = list(itertools.chain.from_iterable(pieces))
+        found = list(map(memory.number.get, flat))
+        if None in found:
+            known = zip(flat, found, strict=True)
+            new = list(dict.fromkeys(piece for piece, number in known if number is None))
+            memory.add(new, self._read(new))
+            found = list(map(memory.number.get, flat))
+        sizes = np.array([len(of_text) for of_text in pieces], dtype=np.int64)
+        numbers = np.full(len(flat) + len(normal), END)
+        places = np.arange(len(flat)) + np.repeat(np.arange(len(normal)), sizes)
+        numbers[places] = found
+        return memory.take(numbers), np.repeat(np.arange(len(normal)), sizes + 1)
+
+    def _read(self, pieces: Sequence[str]) -> Chunks:
+        """Return what distinct pieces of text hold."""
         folded = [piece.casefold() for piece in pieces]
         tokens = [_TOKEN.findall(text) for text in folded]
-        words = _owned([[self._words[word] for word in of_piece] for of_piece in tokens])
+        letters = [skeleton(piece) for piece in pieces]
+        words = [[self._words[word] for word in of_piece] for of_piece in tokens]
+        signals: list[bytes] = [b""] * len(pieces)
+        if self._signals:
+            read = zip(pieces, tokens, letters, strict=True)
+            signals = [self._signals.of_chunk(*of_piece) for of_piece in read]
+        counts = b"".join([style_features.chunk_counts(piece) for piece in pieces])
+        return Chunks(
+            Lists.of(words),
+            Lists(_sizes(letters), character_ngrams.codes("".join(letters))),
+            self._grams(pieces, folded, tokens),
+            Lists(_sizes(signals), np.frombuffer(b"".join(signals), dtype=np.uint8)),
+            np.frombuffer(counts, dtype=np.uint32).reshape(-1, len(CHUNK_COUNTS)),
+        )
+
+    def _grams(
+        self, pieces: Sequence[str], folded: Sequence[str], tokens: Sequence[Sequence[str]]
+    ) -> Lists:
+        """Return the words, character n-grams and shape of pieces.
+
+        Args:
+            pieces: The pieces.
+            folded: The same, casefolded.
+            tokens: The words of each.
+        """
+        words = Lists.of([[self._words[word] for word in of_piece] for of_piece in tokens])
         shapes = [self._shapes[style_features.shape(piece)] for piece in pieces]
+        own = np.arange(len(pieces))
+        padded = [f" {text} " for text in folded]
         found = [
-            words,
-            character_ngrams.find([f" {text} " for text in folded], *self._characters),
-            (np.arange(len(pieces)), np.array(shapes, dtype=np.int64)),
+            (words.owners(own), words.numbers),
+            character_ngrams.find_in_texts(padded, *self._characters),
+            (own, np.array(shapes, dtype=np.int64)),
         ]
         keys = with_blocks([key for _, key in found], CHUNK_BLOCKS)
         owners, ids = self._encoded(np.concatenate([owner for owner, _ in found]), keys)
         order = np.argsort(owners, kind="stable")
-        packed = zip(
-            _packed(*words, len(pieces)),
-            _packed(owners[order], ids[order], len(pieces)),
-            strict=True,
-        )
-        return {
-            piece: self._chunk(piece, of_piece, of_words, of_grams)
-            for piece, of_piece, (of_words, of_grams) in zip(pieces, tokens, packed, strict=True)
-        }
-
-    def _chunk(self, piece: str, tokens: Sequence[str], words: bytes, grams: bytes) -> Chunk:
-        letters = skeleton(piece)
-        signals = self._signals.of_chunk(piece, tokens, letters) if self._signals else b""
-        return Chunk(words, letters, grams, style_features.chunk_counts(piece), signals)
+        return Lists(np.bincount(owners, minlength=len(pieces)), ids[order])
 
 
 class ColumnReader(GramReader):
@@ -179,6 +176,8 @@ class ColumnReader(GramReader):
         segmenter: Splits words that were run together.
         signals: As in `GramReader`.
     """
+
+    _gram_type = np.int32
 
     def __init__(
         self,
@@ -193,58 +192,42 @@ class ColumnReader(GramReader):
 
     def _encoded(self, owners: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         columns = self._vocabulary.find(keys)
-        known = columns >= 0
+        known = np.flatnonzero(columns >= 0)
         return owners[known], columns[known]
 
     def _pieces(self, text: str) -> list[str]:
         return self._segmenter.pieces(text)
 
-    def _read_new(self, pieces: Sequence[str]) -> dict[str, Chunk]:
-        if len(pieces) <= _FEW_CHUNKS:
-            return {piece: self._read_one(piece) for piece in pieces}
-        return super()._read_new(pieces)
-
-    def _read_one(self, piece: str) -> Chunk:
-        """Return the chunk that `GramReader._read_new` returns, without NumPy's fixed costs."""
-        folded = piece.casefold()
-        if not folded.isascii() or "\0" in folded:
-            return super()._read_new([piece])[piece]
-        tokens, padded = _TOKEN.findall(folded), f" {folded} "
-        shortest, longest = self._characters
-        ngrams = [
-            padded[start : start + length]
-            for length in range(shortest, longest + 1)
-            for start in range(len(padded) - length + 1)
+    def _grams(
+        self, pieces: Sequence[str], folded: Sequence[str], tokens: Sequence[Sequence[str]]
+    ) -> Lists:
+        if sum(map(len, folded)) > _FEW_CHARACTERS:
+            return super()._grams(pieces, folded, tokens)
+        # The same without NumPy's fixed costs.
+        if any("\0" in text or not text.isascii() for text in folded):
+            return super()._grams(pieces, folded, tokens)
+        shapes = ([style_features.shape(piece)] for piece in pieces)
+        ngrams = (_ngrams(f" {text} ", *self._characters) for text in folded)
+        columns = [self._vocabulary.columns[block] for block in CHUNK_BLOCKS]
+        found = [
+            [
+                known[gram]
+                for known, of_block in zip(columns, of_piece, strict=True)
+                for gram in of_block
+                if gram in known
+            ]
+            for of_piece in zip(tokens, ngrams, shapes, strict=True)
         ]
-        found = zip(CHUNK_BLOCKS, (tokens, ngrams, [style_features.shape(piece)]), strict=True)
-        grams = [(self._vocabulary.columns[block], of_block) for block, of_block in found]
-        columns = [known[gram] for known, of_block in grams for gram in of_block if gram in known]
-        words = [self._words[token] for token in tokens]
-        return self._chunk(piece, tokens, _pack(words), _pack(columns))
+        return Lists.of(found)
 
 
-def _owned(grams: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Return each gram's position in the outer sequence, and the grams; both flat, int64."""
-    owners = np.repeat(np.arange(len(grams)), [len(found) for found in grams])
-    flat = np.fromiter(itertools.chain.from_iterable(grams), dtype=np.int64, count=len(owners))
-    return owners, flat
+def _ngrams(text: str, shortest: int, longest: int) -> list[str]:
+    return [
+        text[start : start + length]
+        for length in range(shortest, longest + 1)
+        for start in range(len(text) - length + 1)
+    ]
 
 
-def _pack(numbers: Sequence[int]) -> bytes:
-    return struct.pack(f"{len(numbers)}q", *numbers)
-
-
-def _packed(owners: np.ndarray, numbers: np.ndarray, count: int) -> list[bytes]:
-    """Return the numbers of each of `count` owners, packed as int64; `owners` is sorted."""
-    joined = numbers.astype(np.int64).tobytes()
-    bounds = np.searchsorted(owners, np.arange(count + 1)) * np.int64().itemsize
-    return [joined[start:end] for start, end in itertools.pairwise(bounds.tolist())]
-
-
-def _unpacked(
-    packed: Sequence[bytes], owners: np.ndarray, dtype: type = np.int64
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the owner of each number that is packed in `packed`, and the numbers."""
-    numbers: np.ndarray = np.frombuffer(b"".join(packed), dtype=dtype)
-    sizes = np.fromiter(map(len, packed), dtype=np.int64, count=len(packed))
-    return np.repeat(owners, sizes // numbers.itemsize), numbers
+def _sizes(texts: Sequence[str] | Sequence[bytes]) -> np.ndarray:
+    return np.array([len(text) for text in texts], dtype=np.int64)
