@@ -277,6 +277,7 @@ class SweepSettings(DataSettings):
     trials: PositiveCount
     jobs: PositiveCount
     timeout: Positive | None  # seconds
+    lost_after: Annotated[int, Field(ge=4)]  # seconds
     prune: bool
     save_as: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")] | None
 

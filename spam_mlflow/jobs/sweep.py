@@ -1,5 +1,6 @@
 """Search hyper-parameters: one parent run, a nested run for every trial."""
 
+import contextlib
 import dataclasses
 import logging
 import math
@@ -18,10 +19,12 @@ from spam_mlflow.data.splitters import Split
 from spam_mlflow.errors import UserError
 from spam_mlflow.evaluation import artifacts, plots
 from spam_mlflow.evaluation.tables import markdown
+from spam_mlflow.sweep import shared_study, trials
 from spam_mlflow.sweep import study as studies
-from spam_mlflow.sweep import trials
 from spam_mlflow.sweep.search_space import SearchSpace, applied, overlay
-from spam_mlflow.sweep.study import Progress
+from spam_mlflow.sweep.shared_study import SharedStudy
+from spam_mlflow.sweep.study import Progress, Study
+from spam_mlflow.sweep.study_database import StudyDatabase
 from spam_mlflow.sweep.trials import SweepContext
 from spam_mlflow.tracking import lineage, links, run_logging, run_names, runs
 from spam_mlflow.tracking.run_folder import PLOTS_FOLDER, run_folder
@@ -49,33 +52,116 @@ def run(settings: SweepSettings, cfg: DictConfig) -> float:
     space = SearchSpace.of(settings.search, cfg)
     name = settings.study or f"{settings.model.name}-{space.objective}"
     target = _overlay_file(settings.save_as, name)
+    database = StudyDatabase.of(settings.study_db)
     runs.connect()
-    file = Path(settings.study_db or working_root() / "sweeps.db").expanduser().resolve()
-    with (
-        studies.open_study(name, file, settings.seed, settings.prune) as study,
-        run_folder(settings.output_dir) as folder,
-    ):
+    with _open_study(name, database, settings) as study, run_folder(settings.output_dir) as folder:
         # The study is checked before its run is opened, which may be that of a sweep on other data.
         messages = load_messages(settings, folder)
         split = trained_split(settings.model, _without_test(settings.split.split(messages)))
-        sweep = SweepContext(cfg, settings, space.objective, name, file, messages, split)
-        _begin(study, space, sweep)
-        with runs.run(settings.storage, studies.parent_run(study), monitored=True) as active:
-            studies.set_parent_run(study, active.info.run_id)
-            run_names.name_run(f"sweep {name}")
-            run_logging.log_parameters(flatten(cfg))
-            lineage.log_code_version()
-            lineage.log_data(messages, split)
-            trials.run_all(sweep, space, study, active.info.run_id)
-            progress = Progress(study.get_trials())
-            preset = _conclude(sweep, study, progress, folder)
-    if target is not None:
+        sweep = SweepContext(cfg, settings, space.objective, name, database, messages, split)
+        if isinstance(study, Study):
+            run_id, progress, preset = _alone(study, sweep, space, folder)
+        else:
+            run_id, progress, preset = _together(study, sweep, space, folder)
+    if target is not None and preset is not None:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(preset, encoding="utf-8")
-    logger.info("View: %s", links.run_page(active.info.run_id))
-    _announce(progress, sweep, target)
+    logger.info("View: %s", links.run_page(run_id))
+    _announce(progress, sweep, target if preset else None)
     assert progress.best.value is not None
     return progress.best.value
+
+
+def _open_study(
+    name: str, database: StudyDatabase, settings: SweepSettings
+) -> contextlib.AbstractContextManager[Study | SharedStudy]:
+    if database.file is not None:
+        return studies.open_study(name, database, settings.seed, settings.prune)
+    return shared_study.open_study(name, database, settings.prune, settings.lost_after)
+
+
+def _alone(
+    study: Study, sweep: SweepContext, space: SearchSpace, folder: Path
+) -> tuple[str, Progress, str | None]:
+    """Work on a study that no other process works on.
+
+    Returns:
+        The ID of the parent run, the trials, and the best parameters as a preset.
+    """
+    _begin(study.optuna, space, sweep)
+    parent = studies.parent_run(study.optuna)
+    with runs.run(sweep.settings.storage, parent, monitored=True) as active:
+        studies.set_parent_run(study.optuna, active.info.run_id)
+        _log_beginning(sweep)
+        trials.run_all(sweep, space, study, active.info.run_id)
+        preset = _conclude(sweep, study.optuna, study.progress, folder)
+    return active.info.run_id, study.progress, preset
+
+
+def _together(
+    study: SharedStudy, sweep: SweepContext, space: SearchSpace, folder: Path
+) -> tuple[str, Progress, str | None]:
+    """Work on a study that other processes may work on as well.
+
+    Returns:
+        The ID of the parent run, the trials, and the best parameters as a preset; None where other
+        processes still run trials.
+    """
+    with study.locked():
+        study.join(sweep.settings.seed, sweep.settings.lost_after)
+        _begin(study.optuna, space, sweep)
+        _open_parent(study, sweep)
+    try:
+        trials.run_all(sweep, space, study, study.parent)
+    except BaseException as error:
+        _give_up(study, error)
+        raise
+    with study.locked():
+        preset = _conclude_once(sweep, study, folder) if study.is_over else None
+    if preset is None:
+        logger.info("The last of the other processes logs the results")
+    return study.parent, study.progress, preset
+
+
+def _log_beginning(sweep: SweepContext) -> None:
+    """Log to the active run what is known before the first trial."""
+    run_names.name_run(f"sweep {sweep.study}")
+    run_logging.log_parameters(flatten(sweep.cfg))
+    lineage.log_code_version()
+    lineage.log_data(sweep.messages, sweep.split)
+
+
+def _open_parent(study: SharedStudy, sweep: SweepContext) -> None:
+    """Make the run that the trials of all processes are nested in, unless there is one."""
+    parent = studies.parent_run(study.optuna)
+    if parent is not None:
+        runs.require_run(study.client, parent, f"study={sweep.study!r}")
+        return
+    # A process may be killed before it can store the run in the study.
+    found = runs.tagged(study.client, study.tag)
+    with runs.run(sweep.settings.storage, found, tags=study.tag) as active:
+        _log_beginning(sweep)
+    study.client.update_run(active.info.run_id, "RUNNING")
+    studies.set_parent_run(study.optuna, active.info.run_id)
+
+
+def _give_up(study: SharedStudy, error: BaseException) -> None:
+    """Leave the trials of this process to others, and the parent run to them if there are any."""
+    with contextlib.suppress(Exception), study.locked():  # a store may be what has failed
+        if study.give_up():
+            name = study.client.get_run(study.parent).info.run_name
+            runs.close_unfinished(study.client, study.parent, name, error)
+
+
+def _conclude_once(sweep: SweepContext, study: SharedStudy, folder: Path) -> str:
+    """Log the results, unless another process has, and return the preset; the study is locked."""
+    if study.is_concluded:
+        return _preset(sweep, study.progress)
+    study.close_lost_runs()
+    with runs.run(sweep.settings.storage, study.parent):
+        preset = _conclude(sweep, study.optuna, study.progress, folder)
+    study.set_concluded()
+    return preset
 
 
 def _overlay_file(save_as: str | None, study: str) -> Path | None:
@@ -119,16 +205,18 @@ def _begin(study: "optuna.Study", space: SearchSpace, sweep: SweepContext) -> No
 
 def _conclude(sweep: SweepContext, study: "optuna.Study", progress: Progress, folder: Path) -> str:
     """Log the results to the parent run, and return the best parameters as a preset."""
-    comment = _comment(progress, sweep)
-    preset = overlay(
-        sweep.cfg, progress.best.params, sweep.settings.save_as or sweep.study, comment
-    )
+    preset = _preset(sweep, progress)
     artifacts.write_config(sweep.cfg, folder)
     (folder / "best.yaml").write_text(preset, encoding="utf-8")
     _write(progress, study, sweep, folder)
-    run_logging.describe_run(_description(progress, sweep.objective, comment))
+    run_logging.describe_run(_description(progress, sweep))
     run_logging.log_folder(folder)
     return preset
+
+
+def _preset(sweep: SweepContext, progress: Progress) -> str:
+    name = sweep.settings.save_as or sweep.study
+    return overlay(sweep.cfg, progress.best.params, name, _comment(progress, sweep))
 
 
 def _comment(progress: Progress, sweep: SweepContext) -> str:
@@ -138,11 +226,11 @@ def _comment(progress: Progress, sweep: SweepContext) -> str:
 
 def _write(progress: Progress, study: "optuna.Study", sweep: SweepContext, folder: Path) -> None:
     """Write the table of trials, and the plots of history and importances."""
-    objective = sweep.objective
+    objective, lost = sweep.objective, progress.lost
     rows = [
         {
             "trial": trial.number,
-            "state": trial.state.name.lower(),
+            "state": "lost" if trial.number in lost else trial.state.name.lower(),
             objective: trial.value if trial.state.name == "COMPLETE" else None,
             "seconds": trial.duration.total_seconds() if trial.duration else None,
             **trial.params,
@@ -176,7 +264,7 @@ def _importances(study: "optuna.Study", progress: Progress) -> dict[str, float]:
     return get_param_importances(study)
 
 
-def _description(progress: Progress, objective: str, comment: str) -> str:
+def _description(progress: Progress, sweep: SweepContext) -> str:
     complete = progress.in_state("COMPLETE")
     ranked = sorted(complete, key=lambda trial: -(trial.value or 0))[:_SHOWN_TRIALS]
     rows = [
@@ -187,8 +275,10 @@ def _description(progress: Progress, objective: str, comment: str) -> str:
         f"{len(progress.in_state(state))} {word}"
         for state, word in (("COMPLETE", "complete"), ("PRUNED", "pruned"), ("FAIL", "failed"))
     )
-    table = markdown(("trial", objective, "parameters"), rows)
-    return f"{comment}\n\n{counts}. The test part was not read.\n\n{table}"
+    lost = f"; {len(progress.lost)} lost and run again" if progress.lost else ""
+    table = markdown(("trial", sweep.objective, "parameters"), rows)
+    comment = _comment(progress, sweep)
+    return f"{comment}\n\n{counts}{lost}. The test part was not read.\n\n{table}"
 
 
 def _training(progress: Progress, sweep: SweepContext, target: Path | None) -> str:

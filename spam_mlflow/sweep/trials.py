@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import math
 import multiprocessing
 import tempfile
 import time
@@ -24,22 +23,21 @@ from spam_mlflow.error_messages import user_message
 from spam_mlflow.errors import UserError
 from spam_mlflow.scorer import keras_backend
 from spam_mlflow.sweep import study as studies
+from spam_mlflow.sweep import trial_runs
 from spam_mlflow.sweep.search_space import SearchSpace, applied
-from spam_mlflow.sweep.study import Progress
+from spam_mlflow.sweep.shared_study import SharedStudy
+from spam_mlflow.sweep.study import Outcome, Progress, Study
+from spam_mlflow.sweep.study_database import StudyDatabase, StudyDatabaseError, explained
 from spam_mlflow.tracking import run_logging, run_metrics, run_names, runs
 from spam_mlflow.training.experiment import Experiment
 
 if TYPE_CHECKING:
-    import optuna
     from optuna.trial import Trial
 
 logger = logging.getLogger(__name__)
 
+_PAUSE = 2.0  # seconds between two looks at trials that have to end first
 _PRUNED_BY = "val_accuracy"  # of each epoch; unlike the loss, it is comparable between all trials
-
-
-_Pending = dict["Future[Outcome]", tuple[int, str, Mapping[str, Value]]]
-"""Trials that other processes run: their numbers, runs and values."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ class SweepContext:
         settings: The validated settings of the sweep.
         objective: Name of the metric to maximize.
         study: Name of the study.
-        file: SQLite file of the study.
+        database: Where the study is kept.
         messages: All messages that were read.
         split: Their parts, without the test part.
     """
@@ -60,7 +58,7 @@ class SweepContext:
     settings: SweepSettings
     objective: str
     study: str
-    file: Path
+    database: StudyDatabase
     messages: Messages
     split: Split
 
@@ -77,25 +75,12 @@ class SweepContext:
         return Experiment(architecture, train, self.settings.seed, self.messages, self.split)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a trial ended.
-
-    Attributes:
-        state: COMPLETE, PRUNED or FAIL.
-        value: The objective's value of a complete trial.
-        error: Why a trial failed.
-    """
-
-    state: str
-    value: float | None = None
-    error: str | None = None
-
-
-def run_all(sweep: SweepContext, space: SearchSpace, study: "optuna.Study", parent: str) -> None:
+def run_all(
+    sweep: SweepContext, space: SearchSpace, study: Study | SharedStudy, parent: str
+) -> None:
     """Run trials until their number is reached or the time is up.
 
-    Trials that a killed process left behind come first, with their earlier values and runs.
+    Trials that a killed process left behind come first, with their earlier values.
 
     Args:
         sweep: What all trials share.
@@ -103,86 +88,128 @@ def run_all(sweep: SweepContext, space: SearchSpace, study: "optuna.Study", pare
         study: The open study.
         parent: ID of the run that the trials' runs are nested in.
     """
-    ended = len(Progress(study.get_trials(deepcopy=False)).ended)
-    with progress.step(f"Sweep {sweep.study}", sweep.settings.trials - ended) as shown:
-        _run_all(sweep, space, study, parent, shown)
+    left = sweep.settings.trials - len(study.progress.ended)
+    with progress.step(f"Sweep {sweep.study}", left) as shown:
+        loop = _Loop(sweep, space, study, MlflowClient(), parent, shown)
+        if sweep.settings.jobs == 1:
+            loop.run_here()
+        else:
+            spawn = multiprocessing.get_context("spawn")
+            with ProcessPoolExecutor(sweep.settings.jobs, spawn) as pool:
+                loop.run_in(pool)
 
 
-def _run_all(
-    sweep: SweepContext,
-    space: SearchSpace,
-    study: "optuna.Study",
-    parent: str,
-    shown: progress.Step,
-) -> None:
-    client = MlflowClient()
-    experiment = client.get_run(parent).info.experiment_id
+@dataclass(frozen=True)
+class _Begun:
+    """A trial that has begun, with its values by key and the ID of its run."""
 
-    def prepared() -> "Iterator[tuple[Trial, dict[str, Value], str]]":
-        for trial in _next_trials(study, sweep.settings):
-            values = space.suggest(trial)
-            shown.detail = f"trial {trial.number}: {run_names.short_values(values)}"
-            yield trial, values, _child_run(client, trial, values, experiment, parent)
+    trial: "Trial"
+    values: Mapping[str, Value]
+    run_id: str
 
-    if sweep.settings.jobs == 1:
-        for trial, values, run_id in prepared():
-            outcome = run_trial(sweep, trial._trial_id, values, run_id)
-            _conclude(client, study, trial.number, run_id, outcome, values)
-            shown.advance()
-        return
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(sweep.settings.jobs, spawn) as pool:
+
+_Pending = dict["Future[Outcome]", _Begun]
+"""Trials that other processes run."""
+
+
+@dataclass(frozen=True)
+class _Loop:
+    """The loop over trials; its attributes are the arguments of `run_all`, and how it is shown."""
+
+    sweep: SweepContext
+    space: SearchSpace
+    study: Study | SharedStudy
+    client: MlflowClient
+    parent: str
+    shown: progress.Step
+
+    def run_here(self) -> None:
+        """Run one trial after the other in this process."""
+        for begun in self._begun():
+            if begun is None:
+                time.sleep(_PAUSE)
+            else:
+                trial_id = begun.trial._trial_id
+                self._conclude(begun, run_trial(self.sweep, trial_id, begun.values, begun.run_id))
+
+    def run_in(self, pool: ProcessPoolExecutor) -> None:
+        """Run as many trials at the same time as the pool has processes."""
         pending: _Pending = {}
-        for trial, values, run_id in prepared():
-            future = pool.submit(run_trial, sweep, trial._trial_id, values, run_id)
-            pending[future] = trial.number, run_id, values
-            if len(pending) == sweep.settings.jobs:
-                shown.advance(_conclude_some(client, study, pending))
+        for begun in self._begun():
+            if begun is not None:
+                arguments = self.sweep, begun.trial._trial_id, begun.values, begun.run_id
+                pending[pool.submit(run_trial, *arguments)] = begun
+            if begun is None or len(pending) == self.sweep.settings.jobs:
+                self._conclude_some(pending, None if begun else _PAUSE)
         while pending:
-            shown.advance(_conclude_some(client, study, pending))
+            self._conclude_some(pending, None)
 
+    def _begun(self) -> Iterator[_Begun | None]:
+        """Yield trials with their values and runs; None where another one has to end first."""
+        experiment = self.client.get_run(self.parent).info.experiment_id
+        settings = self.sweep.settings
+        for trial in self.study.next_trials(settings.trials, settings.timeout):
+            if trial is None:
+                self.shown.detail = "waiting for other trials"
+                yield None
+                continue
+            values = self.space.suggest(trial)
+            number = trial.number
+            self.shown.detail = f"trial {number}: {run_names.short_values(values)}"
+            run_id = trial_runs.open_run(self.client, self.parent, experiment, number, values)
+            trial.set_user_attr(studies.RUN_ID, run_id)
+            yield _Begun(trial, values, run_id)
 
-def _next_trials(study: "optuna.Study", settings: SweepSettings) -> "Iterator[Trial]":
-    """Yield interrupted trials, then new ones, while number and time allow."""
-    deadline = time.monotonic() + (settings.timeout or math.inf)
-    for trial in studies.interrupted(study):
-        if time.monotonic() > deadline:
+    def _conclude_some(self, pending: _Pending, timeout: float | None) -> None:
+        """Wait until a trial has ended, and close those that have, which leave `pending`.
+
+        Args:
+            pending: Trials that run.
+            timeout: Seconds to wait at most; None for no limit.
+        """
+        if not pending:
+            time.sleep(_PAUSE)
+        for future in wait(pending, timeout, FIRST_COMPLETED).done:
+            self._conclude(pending.pop(future), future.result())
+
+    def _conclude(self, begun: _Begun, outcome: Outcome) -> None:
+        """Close a trial's run and then the trial; if killed in between, it is only run again."""
+        trial, number = begun.trial, begun.trial.number
+        held = self.study.holds(trial)
+        if held:
+            trial_runs.close(self.client, begun.run_id, outcome)
+            held = self.study.tell(trial, outcome)
+        if not held:
+            trial_runs.close_lost(self.client, self.parent, number)
+            logger.warning("Trial %s counted as lost meanwhile, so its result is dropped", number)
             return
-        yield trial
-    while time.monotonic() < deadline:
-        begun = [t for t in study.get_trials(deepcopy=False) if t.state.name != "WAITING"]
-        if len(begun) >= settings.trials:
-            return
-        yield study.ask()
+        so_far = self.study.progress
+        best = _best_value(so_far)
+        run_logging.log_trial(self.client, self.parent, number, outcome.value, best)
+        self.shown.advance()
+        logger.info("%s", _summary(begun, outcome, best))
 
 
-def _child_run(
-    client: MlflowClient,
-    trial: "Trial",
-    values: Mapping[str, Value],
-    experiment: str,
-    parent: str,
-) -> str:
-    """Return the ID of the trial's run, which is created if it does not exist yet."""
-    # The run is searched in MLflow: a process may be killed before it can store it in the trial.
-    tags = {"mlflow.parentRunId": parent, "trial": str(trial.number)}
-    ours = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-    known = client.search_runs([experiment], ours)
-    # The fluent interface would take the project's own run under `mlflow run`.
-    name = f"trial {trial.number}: {run_names.short_values(values)}"
-    run = known[0] if known else client.create_run(experiment, tags=tags, run_name=name)
-    run_id = str(run.info.run_id)
-    if known:
-        client.update_run(run_id, status="RUNNING")
-    trial.set_user_attr(studies.RUN_ID, run_id)
-    run_logging.log_parameters_of(client, run_id, values)
-    return run_id
+def _summary(begun: _Begun, outcome: Outcome, best: float | None) -> str:
+    """Return in one line how a trial has ended."""
+    value = f" {outcome.value:.4f}" if outcome.value is not None else ""
+    so_far = "" if best is None else f" (best {best:.4f})"
+    why = f": {outcome.error}" if outcome.error else ""
+    parameters = run_names.short_values(begun.values)
+    state = outcome.state.lower()
+    return f"Trial {begun.trial.number}: {state}{value}{so_far}, {parameters}{why}"
+
+
+def _best_value(so_far: Progress) -> float | None:
+    with contextlib.suppress(UserError):
+        return so_far.best.value
+    return None
 
 
 def run_trial(
     sweep: SweepContext, trial_id: int, values: Mapping[str, Value], run_id: str
 ) -> Outcome:
-    """Run a trial; its errors become part of the outcome.
+    """Run a trial; its errors become part of the outcome, other than those of the study's database.
 
     Args:
         sweep: What all trials share.
@@ -196,15 +223,18 @@ def run_trial(
     runs.connect()
     # A trial that is run again reports the same epochs again, which Optuna would warn of.
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = optuna.load_study(
-        study_name=sweep.study,
-        storage=studies.storage(sweep.file),
-        pruner=studies.pruner(sweep.settings.prune),
-    )
     try:
-        return _train(sweep, Trial(study, trial_id), values, run_id)
+        with explained(sweep.database):
+            study = optuna.load_study(
+                study_name=sweep.study,
+                storage=sweep.database.storage(),
+                pruner=studies.pruner(sweep.settings.prune),
+            )
+            return _train(sweep, Trial(study, trial_id), values, run_id)
     except optuna.TrialPruned:
         return Outcome("PRUNED")
+    except StudyDatabaseError:
+        raise  # this says nothing of the trial, which is run again
     except Exception as error:
         return Outcome("FAIL", error=user_message(error) or repr(error))
     finally:
@@ -235,47 +265,3 @@ def _train(
     if sweep.objective not in metrics:
         raise UserError(f"search.objective={sweep.objective!r} is none of {', '.join(metrics)}")
     return Outcome("COMPLETE", metrics[sweep.objective])
-
-
-def _conclude(
-    client: MlflowClient,
-    study: "optuna.Study",
-    number: int,
-    run_id: str,
-    outcome: Outcome,
-    values: Mapping[str, Value],
-) -> None:
-    """Close the trial's run and then the trial; if killed in between, it is only run again."""
-    from optuna.trial import TrialState
-
-    client.set_tag(run_id, "trial.state", outcome.state.lower())
-    if outcome.error is not None:
-        run_logging.log_error_of(client, run_id, outcome.error)
-    client.set_terminated(run_id, "FAILED" if outcome.state == "FAIL" else "FINISHED")
-    study.tell(number, outcome.value, TrialState[outcome.state])
-    best = _best_value(study)
-    run_logging.log_trial(number, outcome.value, best)
-    state = outcome.state.lower()
-    value = f" {outcome.value:.4f}" if outcome.value is not None else ""
-    so_far = "" if best is None else f" (best {best:.4f})"
-    why = f": {outcome.error}" if outcome.error else ""
-    parameters = run_names.short_values(values)
-    logger.info("Trial %s: %s%s%s, %s%s", number, state, value, so_far, parameters, why)
-
-
-def _conclude_some(client: MlflowClient, study: "optuna.Study", pending: _Pending) -> int:
-    """Wait until a trial has ended, close those that have, and return their number.
-
-    They are removed from `pending`.
-    """
-    done, _ = wait(pending, return_when=FIRST_COMPLETED)
-    for future in done:
-        number, run_id, values = pending.pop(future)
-        _conclude(client, study, number, run_id, future.result(), values)
-    return len(done)
-
-
-def _best_value(study: "optuna.Study") -> float | None:
-    with contextlib.suppress(UserError):
-        return Progress(study.get_trials(deepcopy=False)).best.value
-    return None

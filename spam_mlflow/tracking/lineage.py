@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from spam_mlflow.data.messages import Messages
     from spam_mlflow.data.splitters import Split
 
+COMMIT_TAG = "git.commit"
+"""Tag of a run: the project's commit, or "unknown"."""
+
 _CODE = ("spam_mlflow/*.py", "conf/*.yaml")  # patterns of git, in which * also matches slashes
 
 
@@ -29,12 +32,12 @@ def log_code_version() -> None:
 
     A file that git does not track counts as a difference where it can change what is trained.
     """
-    tags = {"git.commit": "unknown"}
+    tags = {COMMIT_TAG: "unknown"}
     # A repository around the project, which was unpacked into it, says nothing of the project.
     if _git("rev-parse", "--show-toplevel") == str(PROJECT):
         changes = _git("status", "--porcelain", "--untracked-files=no")
         untracked = _git("ls-files", "--others", "--", *_CODE)
-        tags["git.commit"] = _git("rev-parse", "HEAD") or "unknown"
+        tags[COMMIT_TAG] = _git("rev-parse", "HEAD") or "unknown"
         tags["git.dirty"] = str(bool(changes or untracked)).lower()
     mlflow.set_tags(tags)
 

@@ -14,10 +14,9 @@ from mlflow.entities import Run, RunStatus
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_ENTRY_POINT, MLFLOW_RUN_NAME
 
-from spam_mlflow import error_messages
 from spam_mlflow.config import commands
 from spam_mlflow.errors import UserError
-from spam_mlflow.tracking import runs
+from spam_mlflow.tracking import lineage, runs
 
 UNUSED = {"kind": "command"}
 """Tag of a run that its command has not used."""
@@ -74,10 +73,7 @@ def _record_failure(run_id: str, command: str, error: BaseException) -> None:
     client = _client()
     if not _is_unused(client.get_run(run_id), command):
         return
-    client.set_tag(run_id, MLFLOW_RUN_NAME, runs.failed_name(command))
-    reason = error_messages.user_message(error) or repr(error)
-    client.set_tag(run_id, runs.ERROR_TAG, reason[: runs.TAG_LIMIT])
-    client.set_terminated(run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+    runs.close_unfinished(client, run_id, command, error)
 
 
 def _client() -> MlflowClient:
@@ -88,6 +84,7 @@ def _client() -> MlflowClient:
 def _is_unused(run: Run, command: str) -> bool:
     """Return whether `mlflow run` made the run for the command, which has left it alone."""
     ours = run.data.tags.get(MLFLOW_PROJECT_ENTRY_POINT) == command
-    # The run of a command that uses it has ended by now.
+    # The run of a command that uses it has ended by now, unless other processes use it, too.
     running = run.info.status == RunStatus.to_string(RunStatus.RUNNING)
-    return ours and running and not run.data.metrics
+    used = run.data.metrics or lineage.COMMIT_TAG in run.data.tags
+    return ours and running and not used

@@ -183,17 +183,21 @@ def log_error_of(client: MlflowClient, run_id: str, reason: str) -> None:
     client.set_tag(run_id, ERROR_TAG, reason[:TAG_LIMIT])
 
 
-def log_trial(number: int, value: float | None, best: float | None) -> None:
-    """Log a trial's value and the best one so far to the active run, so that the UI draws them.
+def log_trial(
+    client: MlflowClient, run_id: str, number: int, value: float | None, best: float | None
+) -> None:
+    """Log a trial's value and the best one so far to a sweep's run, so that the UI draws them.
 
     Args:
+        client: Client of the tracking store.
+        run_id: ID of the sweep's run.
         number: Number of the trial, from 0.
         value: The trial's value of the objective; None if it was not completed.
         best: The best value so far; None before the first complete trial.
     """
     values = {"trial_value": value, "best_value": best}
     known = {name: value for name, value in values.items() if value is not None}
-    mlflow.log_metrics(known, step=number)
+    log_metrics_of(client, run_id, known, number)
 
 
 def log_file(file: Path) -> None:

@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any, TypeVar
 
@@ -93,6 +93,7 @@ def run(
     run_id: str | None = None,
     experiment: str = EXPERIMENT,
     monitored: bool = False,
+    tags: Mapping[str, str] | None = None,
 ) -> Iterator[mlflow.ActiveRun]:
     """Open the run that `mlflow run` made, else a new one, and close it with the right status.
 
@@ -106,6 +107,7 @@ def run(
         experiment: Experiment of a new run if the caller's environment names none.
         monitored: Whether to log the use of processors, memory, disk and network during the run,
             unless the environment says otherwise.
+        tags: Tags that the run has from the moment when it is created.
 
     Yields:
         The active run.
@@ -120,7 +122,7 @@ def run(
         os.environ.setdefault("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", str(_MONITOR_SECONDS))
     if run_id is None and "MLFLOW_RUN_ID" in os.environ:
         _require_unfinished(os.environ["MLFLOW_RUN_ID"])
-    active = mlflow.start_run(run_id)
+    active = mlflow.start_run(run_id, tags=dict(tags or {}))
     try:
         _mask_tags(active)
         if storage is not None and active.info.artifact_uri.startswith("s3:"):
@@ -156,6 +158,23 @@ def _end_failed(run_id: str, error: BaseException) -> None:
         mlflow.end_run("FAILED")
 
 
+def close_unfinished(
+    client: MlflowClient, run_id: str, name: str | None, error: BaseException
+) -> None:
+    """Close a run that is not the active one as killed or failed, with the reason.
+
+    Args:
+        client: Client of the tracking store.
+        run_id: ID of the run.
+        name: Name of the run, to which it is added that it has failed.
+        error: What has ended it.
+    """
+    reason = error_messages.user_message(error) or masked(repr(error))
+    client.set_tag(run_id, ERROR_TAG, reason[:TAG_LIMIT])
+    client.set_tag(run_id, _NAME_TAG, failed_name(name))
+    client.set_terminated(run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+
+
 def failed_name(name: str | None) -> str:
     """Return the name of a run that has failed, which says so."""
     return f"{str(name or '').removesuffix(_FAILED)}{_FAILED}"
@@ -186,6 +205,33 @@ def _require_unfinished(run_id: str) -> None:
             f"MLFLOW_RUN_ID={run_id} {state}, and its record would be overwritten; unset the "
             "variable to make a run of its own"
         )
+
+
+def require_run(client: MlflowClient, run_id: str, user: str) -> None:
+    """Raise UserError if a run is not in the tracking store.
+
+    Args:
+        client: Client of the tracking store.
+        run_id: ID of the run.
+        user: What needs the run, such as "study='x'".
+    """
+    try:
+        client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        raise UserError(
+            f"{user} logs to the run {run_id}, which {masked(mlflow.get_tracking_uri())} does not "
+            "have; all its processes need the same MLFLOW_TRACKING_URI"
+        ) from error
+
+
+def tagged(client: MlflowClient, tags: Mapping[str, str]) -> str | None:
+    """Return the ID of the run, of any experiment, that has some tags; None if there is none."""
+    experiments = [entry.experiment_id for entry in client.search_experiments()]
+    wanted = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
+    found = client.search_runs(experiments, wanted, max_results=1)
+    return str(found[0].info.run_id) if found else None
 
 
 def retry_on_conflict(action: Callable[[], Result]) -> Result:

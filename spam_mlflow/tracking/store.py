@@ -23,6 +23,8 @@ ARTIFACTS = "mlruns"
 _CONNECT_SECONDS = 10
 _CREATE_SECONDS = 120  # for which another process may be making the tables
 _PAUSE = 0.5  # seconds
+_DRIVERS = {"psycopg": "psycopg[binary]", "MySQLdb": "mysqlclient"}
+"""Packages to install by the module that they have."""
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +49,7 @@ def open_database(uri: str) -> None:
         if url.get_backend_name() == "sqlite":
             _open_file(url, uri)
             return
-        _connect(url)
+        check_connection(url)
     except (SQLAlchemyError, ImportError, OSError) as error:
         raise UserError(_refusal(uri, error)) from error
     _make_tables()
@@ -87,11 +89,11 @@ def _open_file(url: "URL", uri: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     with _locked(file.parent):
         if not file.exists() or not file.stat().st_size:
-            _connect(url)
+            check_connection(url)
             # Here, so that the artifacts of MLflow's own experiment "Default" lie beside it, too.
             SqlAlchemyStore(uri, str(file.parent / ARTIFACTS))
             return
-    _connect(url)
+    check_connection(url)
 
 
 def _file(url: "URL") -> Path | None:
@@ -112,7 +114,13 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _connect(url: "URL") -> None:
+def check_connection(url: "URL") -> None:
+    """Connect to a database, and read the names of its tables.
+
+    Raises:
+        SQLAlchemyError: If it cannot be reached within 10 s, or refuses.
+        ImportError: If the driver is not installed.
+    """
     from sqlalchemy import create_engine, inspect
     from sqlalchemy.pool import NullPool
 
@@ -138,10 +146,17 @@ def _make_tables() -> None:
             return
 
 
+def reason(error: BaseException) -> str:
+    """Return in one line why a database cannot be opened or used."""
+    if isinstance(error, ModuleNotFoundError):
+        package = _DRIVERS.get(str(error.name), error.name)
+        return f"its driver {error.name} is not installed: pip install '{package}'"
+    return str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+
+
 def _refusal(uri: str, error: Exception) -> str:
-    reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
     return (
         f"the tracking database MLFLOW_TRACKING_URI={masked(uri)} cannot be opened "
-        f"({masked(reason)}); check the address and who may read it, or set MLFLOW_TRACKING_URI to "
-        "another one, such as sqlite:////home/me/mlflow.db"
+        f"({masked(reason(error))}); check the address and who may read it, or set "
+        "MLFLOW_TRACKING_URI to another one, such as sqlite:////home/me/mlflow.db"
     )

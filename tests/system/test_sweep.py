@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from support.project import MLFLOW, ROOT, Project, require_one_line
 
 from spam_mlflow.config import compose, overrides, paths
-from spam_mlflow.sweep import study as studies
+from spam_mlflow.sweep.study_database import StudyDatabase
 
 STUDY = "tested"
 EPOCHS = optuna.distributions.IntDistribution(1, 3)
@@ -36,7 +36,9 @@ SMALL = (
 
 
 def study_of(project: Project, name: str = STUDY) -> optuna.Study:
-    return optuna.load_study(study_name=name, storage=studies.storage(project.folder / "s.db"))
+    return optuna.load_study(
+        study_name=name, storage=StudyDatabase.in_file(project.folder / "s.db").storage()
+    )
 
 
 def sweeps_and_trials(project: Project, without: Run | None = None) -> tuple[list[Run], list[Run]]:
@@ -53,7 +55,9 @@ def sweeps_and_trials(project: Project, without: Run | None = None) -> tuple[lis
 def swept(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = Project(tmp_path_factory.mktemp("swept"))
     study = optuna.create_study(
-        study_name=STUDY, storage=studies.storage(project.folder / "s.db"), direction="maximize"
+        study_name=STUDY,
+        storage=StudyDatabase.in_file(project.folder / "s.db").storage(),
+        direction="maximize",
     )
     for epochs in (1, 2, 3, 1, 2, 3):
         perfect = create_trial(

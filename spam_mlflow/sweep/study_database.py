@@ -1,0 +1,186 @@
+"""Databases of studies: a file, for one process, or a server, for processes on several machines."""
+
+import contextlib
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spam_mlflow.config.masking import masked, remember
+from spam_mlflow.config.paths import working_root
+from spam_mlflow.errors import UserError
+from spam_mlflow.tracking import store
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.storages import RDBStorage
+    from sqlalchemy import Connection
+
+_FILE = "sweeps.db"
+_LOCK = "lock"  # user attribute of a study, whose row is locked
+_BEATS = 4  # heartbeats before a trial without one counts as lost
+_ATTEMPTS = 5
+_PAUSE = 0.5  # seconds between two attempts to make the tables
+# A machine that has vanished from the network must not keep the lock, nor a process that hangs.
+_LIMITS = {
+    "tcp_keepalives_idle": "20",  # seconds
+    "tcp_keepalives_interval": "10",  # seconds
+    "tcp_keepalives_count": "3",
+    "idle_in_transaction_session_timeout": "'10min'",
+}
+
+
+class StudyDatabaseError(UserError):
+    """The database of a study cannot be opened, or has failed while it was in use."""
+
+
+@dataclass(frozen=True)
+class StudyDatabase:
+    """Where studies are kept.
+
+    Attributes:
+        url: The address as SQLAlchemy writes it, with the password.
+        file: The SQLite file; None for a database server.
+    """
+
+    url: str = field(repr=False)
+    file: Path | None = None
+
+    @classmethod
+    def of(cls, study_db: str | None) -> "StudyDatabase":
+        """Return the database that a user names.
+
+        Args:
+            study_db: Path of a file, or the URL of a database; None means `sweeps.db` in the
+                project root.
+
+        Raises:
+            UserError: If it is no valid URL.
+        """
+        if study_db is None or "://" not in study_db:
+            return cls.in_file(Path(study_db or working_root() / _FILE))
+        from sqlalchemy import make_url
+        from sqlalchemy.exc import ArgumentError
+
+        remember(study_db, masked(study_db))  # whatever characters the password has
+        try:
+            url = make_url(study_db)
+        except (ArgumentError, ValueError) as error:
+            raise StudyDatabaseError(cls(study_db)._refusal(error)) from error
+        if url.get_backend_name() != "sqlite":
+            return cls(study_db)
+        if not url.database or url.database == ":memory:":
+            raise UserError(f"study_db={study_db!r} names no file, so that no trial would be kept")
+        return cls.in_file(Path(url.database))
+
+    @classmethod
+    def in_file(cls, file: Path) -> "StudyDatabase":
+        """Return the database in a SQLite file."""
+        path = file.expanduser().resolve()
+        return cls(f"sqlite:///{path}", path)
+
+    def __str__(self) -> str:
+        return str(self.file or masked(self.url))
+
+    def _refusal(self, error: Exception) -> str:
+        advice = (
+            "the address, such as postgresql://user:password@host/database, and who may connect"
+        )
+        if self.file is not None:
+            advice = "its folder, and who may write there"
+        why = masked(store.reason(error))
+        return f"study_db={self} cannot be opened ({why}); check {advice}"
+
+    def storage(self, lost_after: int | None = None) -> "RDBStorage":
+        """Return Optuna's storage in this database; tables that are missing are made.
+
+        Args:
+            lost_after: Seconds after which a trial without a heartbeat counts as lost; None: no
+                heartbeats are recorded.
+
+        Raises:
+            StudyDatabaseError: If the database cannot be opened.
+        """
+        from sqlalchemy import make_url
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            if self.file is None:
+                store.check_connection(make_url(self.url))
+            return self._made(lost_after)
+        # A RuntimeError if another version of Optuna has made the tables.
+        except (SQLAlchemyError, ImportError, OSError, RuntimeError) as error:
+            raise StudyDatabaseError(self._refusal(error)) from error
+
+    def _made(self, lost_after: int | None) -> "RDBStorage":
+        """Return the storage; it is tried again where other processes make the tables as well."""
+        from sqlalchemy.exc import DBAPIError
+
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return self._open(lost_after)
+            except DBAPIError:
+                time.sleep(_PAUSE)
+        return self._open(lost_after)
+
+    def _open(self, lost_after: int | None) -> "RDBStorage":
+        from optuna.exceptions import ExperimentalWarning
+        from optuna.storages import RDBStorage
+
+        # Optuna fills in a template, as which the braces of a password are not meant.
+        url = self.url.replace("{", "{{").replace("}", "}}")
+        options = {"pool_pre_ping": True}  # the server may have been restarted
+        interval = max(1, lost_after // _BEATS) if lost_after else None
+        with warnings.catch_warnings():  # heartbeats have been experimental for years
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            return RDBStorage(url, options, heartbeat_interval=interval, grace_period=lost_after)
+
+
+@contextlib.contextmanager
+def explained(database: StudyDatabase) -> Iterator[None]:
+    """Raise StudyDatabaseError if the database of a study fails while it is in use."""
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError) as error:
+        cause = error if isinstance(error, SQLAlchemyError) else error.__cause__ or error
+        raise StudyDatabaseError(
+            f"study_db={database} has failed ({masked(store.reason(cause))}); the same command "
+            "goes on with the sweep"
+        ) from error
+
+
+def add_lock(study: "optuna.Study") -> None:
+    """Make the row that `exclusive` locks, if the study has none."""
+    study.set_user_attr(_LOCK, "a row for a process to lock")
+
+
+@contextlib.contextmanager
+def exclusive(storage: "RDBStorage", study: "optuna.Study") -> Iterator[None]:
+    """Let one process at a time work on a study; the others wait.
+
+    Optuna itself locks a study's own row for moments, so that it is another row that is locked. A
+    process that ends in any way loses the lock, since its connection ends.
+
+    Args:
+        storage: The study's storage, in a database that can lock rows.
+        study: The study, with the row of `add_lock`.
+    """
+    from sqlalchemy import column, select, table
+
+    attributes = table("study_user_attributes", column("study_id"), column("key"))
+    row = (attributes.c.study_id == study._study_id, attributes.c.key == _LOCK)
+    with storage.engine.begin() as connection:
+        _limit(connection)
+        connection.execute(select(attributes.c.key).where(*row).with_for_update()).one()
+        yield
+
+
+def _limit(connection: "Connection") -> None:
+    if connection.dialect.name == "postgresql":
+        for name, value in _LIMITS.items():
+            connection.exec_driver_sql(f"SET LOCAL {name} = {value}")
