@@ -25,7 +25,10 @@ _TOGETHER = {
     # They build environments with MLflow, which two processes must not do at the same time.
     "environments": ("test_docs.py", "test_mlflow_run.py"),
     # They need the stack; test_faults.py, which kills its servers, starts another one.
-    "stack": ("test_stack.py", "test_export.py", "test_s3.py", "test_two_stores.py"),
+    "stack": (
+        *("test_stack.py", "test_export.py", "test_s3.py", "test_two_stores.py"),
+        "test_shared_sweep.py",
+    ),
 }
 _GROUPS = {file: group for group, files in _TOGETHER.items() for file in files}
 # What takes longest comes first, so that the workers end at about the same time.

@@ -173,7 +173,7 @@ class SharedStudy:
                 if not others and not self.heartbeat.trials:
                     return
                 if others and not waiting:
-                    logger.info("Waiting for %s trials of other processes", others)
+                    logger.info("Waiting for other processes, which run %s of the trials", others)
             waiting = trial is None
             yield trial
 

@@ -3,7 +3,7 @@
 import contextlib
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -108,11 +108,19 @@ class StudyDatabase:
 
         try:
             if self.file is None:
-                store.check_connection(make_url(self.url))
+                self._require_own(store.tables(make_url(self.url)))
             return self._made(lost_after)
         # A RuntimeError if another version of Optuna has made the tables.
         except (SQLAlchemyError, ImportError, OSError, RuntimeError) as error:
             raise StudyDatabaseError(self._refusal(error)) from error
+
+    def _require_own(self, tables: Sequence[str]) -> None:
+        """Raise if another program has made tables, whose version Optuna would take for its own."""
+        if "alembic_version" in tables and "studies" not in tables:
+            raise StudyDatabaseError(
+                f"study_db={self} has the tables of another program, such as MLflow; create a "
+                "database of its own for studies"
+            )
 
     def _made(self, lost_after: int | None) -> "RDBStorage":
         """Return the storage; it is tried again where other processes make the tables as well."""

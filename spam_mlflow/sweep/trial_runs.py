@@ -1,5 +1,7 @@
 """The nested runs of trials."""
 
+import os
+import platform
 from collections.abc import Mapping
 
 from mlflow import MlflowClient
@@ -11,6 +13,9 @@ from spam_mlflow.tracking import run_logging, run_names
 
 STATE_TAG = "trial.state"
 """Tag of a trial's run: complete, pruned, fail or lost."""
+
+PROCESS_TAG = "trial.process"
+"""Tag of a trial's run: the machine that it runs on, and the process that has begun it."""
 
 _NUMBER_TAG = "trial"
 _LOST = "lost"
@@ -37,6 +42,7 @@ def open_run(
     run_id = str(run.info.run_id)
     if known:
         client.update_run(run_id, status="RUNNING")
+    client.set_tag(run_id, PROCESS_TAG, f"{platform.node()}:{os.getpid()}")
     run_logging.log_parameters_of(client, run_id, values)
     return run_id
 

@@ -49,7 +49,7 @@ def open_database(uri: str) -> None:
         if url.get_backend_name() == "sqlite":
             _open_file(url, uri)
             return
-        check_connection(url)
+        tables(url)
     except (SQLAlchemyError, ImportError, OSError) as error:
         raise UserError(_refusal(uri, error)) from error
     _make_tables()
@@ -89,11 +89,11 @@ def _open_file(url: "URL", uri: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     with _locked(file.parent):
         if not file.exists() or not file.stat().st_size:
-            check_connection(url)
+            tables(url)
             # Here, so that the artifacts of MLflow's own experiment "Default" lie beside it, too.
             SqlAlchemyStore(uri, str(file.parent / ARTIFACTS))
             return
-    check_connection(url)
+    tables(url)
 
 
 def _file(url: "URL") -> Path | None:
@@ -114,8 +114,8 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def check_connection(url: "URL") -> None:
-    """Connect to a database, and read the names of its tables.
+def tables(url: "URL") -> list[str]:
+    """Connect to a database, and return the names of its tables.
 
     Raises:
         SQLAlchemyError: If it cannot be reached within 10 s, or refuses.
@@ -126,7 +126,8 @@ def check_connection(url: "URL") -> None:
 
     arguments = {"connect_timeout": _CONNECT_SECONDS} if url.host else {}
     arguments = {name: value for name, value in arguments.items() if name not in url.query}
-    inspect(create_engine(url, poolclass=NullPool, connect_args=arguments)).get_table_names()
+    engine = create_engine(url, poolclass=NullPool, connect_args=arguments)
+    return inspect(engine).get_table_names()
 
 
 def _make_tables() -> None:

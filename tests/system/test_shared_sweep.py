@@ -1,0 +1,148 @@
+"""Sweeps by several processes on one study, in a real PostgreSQL database."""
+
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import optuna
+import pandas as pd
+import psycopg
+import pytest
+from mlflow.entities import Run
+from optuna.trial import FrozenTrial, TrialState
+from support.project import Project
+
+from scripts.stack import Stack
+from spam_mlflow.sweep.study_database import StudyDatabase
+
+PROCESSES, TRIALS, STUDY = 3, 8, "shared"
+QUICK = ("data=sample", "train.obfuscated_fraction=0", "train.padded_fraction=0")
+SPACE = "search.parameters=[{name: model.cost, type: float, low: 0.5, high: 1.5}]"
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What a sweep by several processes has left, one of which was killed during a trial."""
+
+    project: Project
+    database: str
+    killed: int
+    trials: list[FrozenTrial]
+    parents: list[Run]
+    runs: dict[int, Run]
+    outputs: list[str]
+
+
+def sweep(database: str, *arguments: str) -> tuple[str, ...]:
+    fixed = f"study={STUDY}", f"study_db={database}", f"trials={TRIALS}", "lost_after=4"
+    return ("sweep", *QUICK, SPACE, *fixed, *arguments)
+
+
+def trials_of(database: str) -> list[FrozenTrial]:
+    storage = StudyDatabase.of(database).storage()
+    return optuna.load_study(study_name=STUDY, storage=storage).trials
+
+
+def kill_in_a_trial(project: Project, database: str, process: "subprocess.Popen[str]") -> int:
+    """Kill a process while it runs a trial, and return the trial's number."""
+    deadline = time.monotonic() + 120
+    ours = f"tags.`trial.process` LIKE '%:{process.pid}' and attributes.status = 'RUNNING'"
+    while time.monotonic() < deadline and process.poll() is None:
+        experiments = [e.experiment_id for e in project.client.search_experiments()]
+        for run in project.client.search_runs(experiments, ours):
+            process.send_signal(signal.SIGSTOP)
+            number = int(run.data.tags["trial"])
+            if trials_of(database)[number].state == TrialState.RUNNING:
+                process.kill()
+                return number
+            process.send_signal(signal.SIGCONT)
+        time.sleep(0.05)
+    process.kill()
+    pytest.fail(f"the process has begun no trial: {process.communicate()[1]}")
+
+
+@pytest.fixture(scope="module")
+def shared(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Shared:
+    folder = tmp_path_factory.mktemp("shared")
+    project = Project(folder, stack.state.client_environment())
+    with psycopg.connect(stack.state.database("postgres"), autocommit=True) as connection:
+        connection.execute("CREATE DATABASE studies")
+    database = stack.state.database("studies")
+    others = {run.info.run_id for run in project.runs()}
+    processes = [project.start(*sweep(database)) for _ in range(PROCESSES)]
+    try:
+        killed = kill_in_a_trial(project, database, processes[1])
+        outputs = [process.communicate(timeout=300)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, -signal.SIGKILL, 0], outputs
+    runs = [run for run in project.runs() if run.info.run_id not in others]
+    trials = {int(run.data.tags["trial"]): run for run in runs if "trial" in run.data.tags}
+    parents = [run for run in runs if "trial" not in run.data.tags]
+    return Shared(project, database, killed, trials_of(database), parents, trials, outputs)
+
+
+def test_the_trial_of_a_killed_process_is_run_again_and_each_counts_once(shared: Shared) -> None:
+    lost = shared.trials[shared.killed]
+    (again,) = [t for t in shared.trials if t.system_attrs.get("failed_trial") == lost.number]
+    assert lost.state == TrialState.FAIL
+    assert again.params == lost.params
+    complete = [trial.number for trial in shared.trials if trial.state == TrialState.COMPLETE]
+    assert len(complete) == TRIALS
+    assert sorted([*complete, lost.number]) == [trial.number for trial in shared.trials]
+    states = {number: run.data.tags["trial.state"] for number, run in shared.runs.items()}
+    assert states == dict.fromkeys(complete, "complete") | {lost.number: "lost"}
+    statuses = {number: run.info.status for number, run in shared.runs.items()}
+    assert statuses == dict.fromkeys(complete, "FINISHED") | {lost.number: "KILLED"}
+
+
+def test_processes_that_start_together_make_one_parent_run(shared: Shared) -> None:
+    (parent,) = shared.parents
+    assert {run.data.tags["mlflow.parentRunId"] for run in shared.runs.values()} == {
+        parent.info.run_id
+    }
+    assert len({run.data.tags["trial.process"] for run in shared.runs.values()}) == PROCESSES
+
+
+def test_processes_draw_different_values(shared: Shared) -> None:
+    drawn = [t.params["model.cost"] for t in shared.trials if t.number != shared.killed]
+    assert len(set(drawn)) == len(drawn)
+
+
+def test_the_last_process_concludes_for_all(shared: Shared) -> None:
+    (parent,) = shared.parents
+    assert parent.info.status == "FINISHED"
+    note = parent.data.tags["mlflow.note.content"]
+    assert f"{TRIALS} complete, 0 pruned, 0 failed; 1 lost and run again." in note
+    client = shared.project.client
+    file = client.download_artifacts(parent.info.run_id, "trials.csv", str(shared.project.folder))
+    table = pd.read_csv(file)
+    assert list(table["state"] == "lost") == [t.number == shared.killed for t in shared.trials]
+    files = {entry.path for entry in client.list_artifacts(parent.info.run_id)}
+    assert files == {"best.yaml", "config.yaml", "figures", "trials.csv"}
+    for output in (shared.outputs[0], shared.outputs[2]):
+        assert f"Best of {TRIALS} trials of the sweep {STUDY}" in output
+
+
+def test_the_databases_password_is_found_nowhere(shared: Shared, stack: Stack) -> None:
+    (parent,) = shared.parents
+    client, folder = shared.project.client, shared.project.folder
+    config = client.download_artifacts(parent.info.run_id, "config.yaml", str(folder))
+    assert "study_db: postgresql://***@127.0.0.1:" in Path(config).read_text()
+    recorded = [str(run.data) for run in (parent, *shared.runs.values())]
+    written = [path.read_text(errors="replace") for path in folder.rglob("*") if path.is_file()]
+    for text in (*shared.outputs, *recorded, *written):
+        assert stack.state.database_password not in text
+
+
+def test_a_finished_sweep_goes_on_with_more_trials(shared: Shared) -> None:
+    done = shared.project.run(*sweep(shared.database, f"trials={TRIALS + 1}"))
+    assert done.returncode == 0, done.stderr
+    assert len(trials_of(shared.database)) == len(shared.trials) + 1
+    (parent,) = shared.parents
+    later = shared.project.client.get_run(parent.info.run_id)
+    assert later.info.status == "FINISHED"
+    assert f"{TRIALS + 1} complete" in later.data.tags["mlflow.note.content"]
