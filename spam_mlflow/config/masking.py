@@ -8,6 +8,10 @@ from typing import Any
 
 # Up to the last "@" of the host's part; a password with ":" before it may even hold a slash.
 _LOGIN = re.compile(r"(?<=://)(?:[^\s/'\"]*@|[^\s/:@'\"]*:(?!\d+/)[^\s'\"]*@)")
+# Of a text that is nothing but an address, so that a password may hold spaces and quotes, too.
+_LOGIN_OF_ALL = re.compile(r"(?<=://)(?:[^/]*@|[^/:@]*:(?!\d+/).*@)", re.DOTALL)
+_ADDRESS = re.compile(r"[\w.+-]+://.*", re.DOTALL)
+_PARAMETER = re.compile(r"([?&](?:ssl)?passw(?:or)?d=)[^&\s'\"]*", re.IGNORECASE)
 _SHORTEST = 4  # characters of a value that is looked for in text: "1" is no secret
 
 _values: dict[str, str] = {}
@@ -30,13 +34,19 @@ def masked(text: str) -> str:
     """Return `text` with user and password of addresses as ***, and without remembered values."""
     for value in sorted(_values, key=len, reverse=True):
         text = text.replace(value, _values[value])
-    return _LOGIN.sub("***@", text)
+    return _PARAMETER.sub(r"\1***", _LOGIN.sub("***@", text))
+
+
+def masked_address(text: str) -> str:
+    """Return a text as `masked` does, and where it is an address, whatever its password holds."""
+    shown = masked(text)
+    return _LOGIN_OF_ALL.sub("***@", shown) if _ADDRESS.fullmatch(shown) else shown
 
 
 def masked_value(value: Any) -> Any:
-    """Return a configuration value with `masked` applied to all text within it."""
+    """Return a configuration value with `masked_address` applied to all text within it."""
     if isinstance(value, str):
-        return masked(value)
+        return masked_address(value)
     if isinstance(value, Mapping):
         return {key: masked_value(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

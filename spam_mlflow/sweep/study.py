@@ -7,11 +7,10 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spam_mlflow.errors import UserError
-from spam_mlflow.sweep.study_database import StudyDatabase
+from spam_mlflow.sweep.study_database import StudyDatabase, StudyDatabaseError
 
 if TYPE_CHECKING:
     import optuna
@@ -163,9 +162,7 @@ def open_study(name: str, database: StudyDatabase, seed: int, prune: bool) -> It
         UserError: If another process is working on the file, since its trials could not be
             distinguished from those that a killed process left behind.
     """
-    assert database.file is not None
-    database.file.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(database.file):
+    with _locked(database):
         study = create(name, database.storage(), prune)
         # With the same random seed, a continued sweep would draw its first random values again.
         study.sampler = sampler(seed + len(study.get_trials(deepcopy=False)))
@@ -173,8 +170,15 @@ def open_study(name: str, database: StudyDatabase, seed: int, prune: bool) -> It
 
 
 @contextlib.contextmanager
-def _locked(file: Path) -> Iterator[None]:
-    with file.with_name(f"{file.name}.lock").open("w") as lock:
+def _locked(database: StudyDatabase) -> Iterator[None]:
+    file = database.file
+    assert file is not None
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock = file.with_name(f"{file.name}.lock").open("w")
+    except OSError as error:
+        raise StudyDatabaseError(database.refusal(error)) from error
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spam_mlflow.config.masking import masked, remember
+from spam_mlflow.config.masking import masked, masked_address, remember
 from spam_mlflow.config.paths import working_root
 from spam_mlflow.errors import UserError
 from spam_mlflow.tracking import store
@@ -64,11 +64,13 @@ class StudyDatabase:
         from sqlalchemy import make_url
         from sqlalchemy.exc import ArgumentError
 
-        remember(study_db, masked(study_db))  # whatever characters the password has
+        shown = masked_address(study_db)
+        if shown != study_db:
+            remember(study_db, shown)  # in messages, too
         try:
             url = make_url(study_db)
         except (ArgumentError, ValueError) as error:
-            raise StudyDatabaseError(cls(study_db)._refusal(error)) from error
+            raise StudyDatabaseError(cls(study_db).refusal(error)) from error
         if url.get_backend_name() != "sqlite":
             return cls(study_db)
         if not url.database or url.database == ":memory:":
@@ -84,10 +86,9 @@ class StudyDatabase:
     def __str__(self) -> str:
         return str(self.file or masked(self.url))
 
-    def _refusal(self, error: Exception) -> str:
-        advice = (
-            "the address, such as postgresql://user:password@host/database, and who may connect"
-        )
+    def refusal(self, error: Exception) -> str:
+        """Return in one line that the database cannot be opened, and why."""
+        advice = "the address, such as postgresql://host/database, and who may connect"
         if self.file is not None:
             advice = "its folder, and who may write there"
         why = masked(store.reason(error))
@@ -112,7 +113,7 @@ class StudyDatabase:
             return self._made(lost_after)
         # A RuntimeError if another version of Optuna has made the tables.
         except (SQLAlchemyError, ImportError, OSError, RuntimeError) as error:
-            raise StudyDatabaseError(self._refusal(error)) from error
+            raise StudyDatabaseError(self.refusal(error)) from error
 
     def _require_own(self, tables: Sequence[str]) -> None:
         """Raise if another program has made tables, whose version Optuna would take for its own."""

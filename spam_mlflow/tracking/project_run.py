@@ -5,6 +5,7 @@ is by then, and `mlflow run` fails if the run is gone. So it is marked, and dele
 """
 
 import contextlib
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -15,8 +16,11 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_ENTRY_POINT, MLFLOW_RUN_NAME
 
 from spam_mlflow.config import commands
+from spam_mlflow.config.masking import masked
 from spam_mlflow.errors import UserError
 from spam_mlflow.tracking import lineage, runs
+
+logger = logging.getLogger(__name__)
 
 UNUSED = {"kind": "command"}
 """Tag of a run that its command has not used."""
@@ -48,6 +52,7 @@ def tidied(command: str) -> Iterator[None]:
     with contextlib.suppress(MlflowException, UserError):
         client = _client()
         run = client.get_run(run_id)
+        _warn_of_passwords(run)
         if _is_unused(run, command):
             _delete_earlier(client, run.info.experiment_id)
             for name, value in {**UNUSED, MLFLOW_RUN_NAME: command}.items():
@@ -71,9 +76,23 @@ def _delete_earlier(client: MlflowClient, experiment_id: str) -> None:
 
 def _record_failure(run_id: str, command: str, error: BaseException) -> None:
     client = _client()
-    if not _is_unused(client.get_run(run_id), command):
+    run = client.get_run(run_id)
+    _warn_of_passwords(run)
+    if not _is_unused(run, command):
         return
     runs.close_unfinished(client, run_id, command, error)
+
+
+def _warn_of_passwords(run: Run) -> None:
+    """Warn of parameters in which `mlflow run` has recorded a password before the command began."""
+    names = [name for name, value in run.data.params.items() if masked(value) != value]
+    if names:
+        logger.warning(
+            "MLflow has recorded a password in the parameter %s of the run %s, and cannot change "
+            "it: change the password, and give it as '${oc.env:NAME}' instead",
+            ", ".join(names),
+            run.info.run_id,
+        )
 
 
 def _client() -> MlflowClient:

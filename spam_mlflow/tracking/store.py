@@ -152,6 +152,8 @@ def reason(error: BaseException) -> str:
     if isinstance(error, ModuleNotFoundError):
         package = _DRIVERS.get(str(error.name), error.name)
         return f"its driver {error.name} is not installed: pip install '{package}'"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     return str(getattr(error, "orig", None) or error).strip().splitlines()[0]
 
 

@@ -104,3 +104,12 @@ def test_a_defect_is_a_failed_run_and_still_a_defect(
     assert status == 1
     assert "RuntimeError: a defect" in errors
     assert run.data.tags["error"] == "RuntimeError('a defect')"
+
+
+def test_a_password_that_mlflow_has_recorded_is_named(trained_project: Project) -> None:
+    run_id = made_by_mlflow(trained_project, "history")
+    overrides = "study_db=postgresql://ann:s3cr3t@host/db trials=2"
+    trained_project.client.log_param(run_id, "overrides", overrides)
+    status, errors, _ = run_in(trained_project, run_id, "history")
+    assert status == 0
+    assert f"recorded a password in the parameter overrides of the run {run_id}" in errors

@@ -12,12 +12,12 @@ import psycopg
 import pytest
 from mlflow.entities import Run
 from optuna.trial import FrozenTrial, TrialState
-from support.project import Project
+from support.project import Project, require_one_line
 
 from scripts.stack import Stack
 from spam_mlflow.sweep.study_database import StudyDatabase
 
-PROCESSES, TRIALS, STUDY = 3, 8, "shared"
+PROCESSES, TRIALS, STUDY = 3, 6, "shared"
 QUICK = ("data=sample", "train.obfuscated_fraction=0", "train.padded_fraction=0")
 SPACE = "search.parameters=[{name: model.cost, type: float, low: 0.5, high: 1.5}]"
 
@@ -136,6 +136,28 @@ def test_the_databases_password_is_found_nowhere(shared: Shared, stack: Stack) -
     written = [path.read_text(errors="replace") for path in folder.rglob("*") if path.is_file()]
     for text in (*shared.outputs, *recorded, *written):
         assert stack.state.database_password not in text
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("/studies", "/nothing", 'database "nothing" does not exist'),
+        ("mlflow:", "mlflow:not", 'password authentication failed for user "mlflow"'),
+        ("/studies", "/mlflow", "has the tables of another program, such as MLflow"),
+    ],
+)
+def test_a_database_that_is_not_for_studies(
+    shared: Shared, stack: Stack, before: str, after: str, message: str
+) -> None:
+    done = shared.project.run(*sweep(shared.database.replace(before, after)))
+    require_one_line(done, message)
+    assert stack.state.database_password not in done.stderr
+
+
+def test_a_process_that_logs_elsewhere_is_refused(shared: Shared, project: Project) -> None:
+    (parent,) = shared.parents
+    done = project.run(*sweep(shared.database))
+    require_one_line(done, f"logs to the run {parent.info.run_id}, which sqlite:")
 
 
 def test_a_finished_sweep_goes_on_with_more_trials(shared: Shared) -> None:

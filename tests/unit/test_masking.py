@@ -9,7 +9,7 @@ from spam_mlflow import cli
 from spam_mlflow.config import masking
 from spam_mlflow.config.compose import compose, flatten, to_yaml
 from spam_mlflow.config.instantiate import validate
-from spam_mlflow.config.masking import mask_record, masked, remember
+from spam_mlflow.config.masking import mask_record, masked, masked_address, remember
 from spam_mlflow.error_messages import user_message
 from spam_mlflow.errors import UserError
 
@@ -45,10 +45,24 @@ def secret(monkeypatch: pytest.MonkeyPatch) -> str:
             "s3://bucket/me@home http://host:80/me@home",
         ),
         ("models:/spam-classifier@champion", "models:/spam-classifier@champion"),
+        ("mysql://host/db?user=a&password=b&x=1", "mysql://host/db?user=a&password=***&x=1"),
     ],
 )
 def test_log_in_data_of_an_address_is_masked(text: str, expected: str) -> None:
     assert masked(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("postgresql://ann:it's \"p w@host/db", "postgresql://***@host/db"),
+        ("postgresql://ann:it's/p@host/db", "postgresql://***@host/db"),
+        ("s3://bucket/a b/me@home", "s3://bucket/a b/me@home"),
+        ("for it, see http://a b@c", "for it, see http://a b@c"),
+    ],
+)
+def test_a_password_of_an_address_may_hold_spaces_and_quotes(address: str, expected: str) -> None:
+    assert masked_address(address) == expected
 
 
 def test_what_is_logged_is_masked(caplog: pytest.LogCaptureFixture) -> None:
