@@ -148,7 +148,11 @@ def _open_parent(study: SharedStudy, sweep: SweepContext) -> None:
 def _give_up(study: SharedStudy, error: BaseException) -> None:
     """Leave the trials of this process to others, and the parent run to them if there are any."""
     with contextlib.suppress(Exception), study.locked():  # a store may be what has failed
-        if study.give_up():
+        if not study.give_up():
+            return
+        if isinstance(error, KeyboardInterrupt):
+            study.client.set_terminated(study.parent, "KILLED")
+        else:
             name = study.client.get_run(study.parent).info.run_name
             runs.close_unfinished(study.client, study.parent, name, error)
 

@@ -209,7 +209,9 @@ class SharedStudy:
             for trial in self.progress.in_state("FAIL"):
                 if _is_lost(trial) and len(again.retry_history(trial)) < _RETRIES:
                     again(self.optuna, trial)
-                    logger.warning("Trial %s was lost with its process", trial.number)
+                    logger.warning(
+                        "Trial %s has ended with its process, and is run again", trial.number
+                    )
                     trial_runs.close_lost(self.client, self.parent, trial.number)
 
     def _others(self) -> int:
@@ -220,6 +222,10 @@ class SharedStudy:
     def holds(self, trial: "Trial") -> bool:
         """Return whether a trial is still this process's own, and not counted as lost."""
         return self.storage.get_trial(trial._trial_id).state.name == "RUNNING"
+
+    def drop(self, trial: "Trial") -> None:
+        """Forget a trial that is not this process's own any more."""
+        self.heartbeat.remove(trial)
 
     def tell(self, trial: "Trial", outcome: Outcome) -> bool:
         """End a trial of `next_trials`, and return whether it was still this process's own."""

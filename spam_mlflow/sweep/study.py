@@ -137,6 +137,9 @@ class Study:
         """Return whether a trial is still this process's own."""
         return True
 
+    def drop(self, trial: "Trial") -> None:
+        """Forget a trial that is not this process's own any more."""
+
     def tell(self, trial: "Trial", outcome: Outcome) -> bool:
         """End a trial of `next_trials`, and return whether it was still this process's own."""
         from optuna.trial import TrialState

@@ -146,6 +146,8 @@ class _Loop:
 
     def _begun(self) -> Iterator[_Begun | None]:
         """Yield trials with their values and runs; None where another one has to end first."""
+        from optuna.exceptions import UpdateFinishedTrialError
+
         experiment = self.client.get_run(self.parent).info.experiment_id
         settings = self.sweep.settings
         for trial in self.study.next_trials(settings.trials, settings.timeout):
@@ -153,12 +155,26 @@ class _Loop:
                 self.shown.detail = "waiting for other trials"
                 yield None
                 continue
-            values = self.space.suggest(trial)
-            number = trial.number
-            self.shown.detail = f"trial {number}: {run_names.short_values(values)}"
-            run_id = trial_runs.open_run(self.client, self.parent, experiment, number, values)
-            trial.set_user_attr(studies.RUN_ID, run_id)
-            yield _Begun(trial, values, run_id)
+            try:
+                begun = self._open(trial, experiment)
+            except UpdateFinishedTrialError:
+                self._drop(trial)
+            else:
+                yield begun
+
+    def _open(self, trial: "Trial", experiment: str) -> _Begun:
+        """Draw a trial's values, and open its run."""
+        values, number = self.space.suggest(trial), trial.number
+        self.shown.detail = f"trial {number}: {run_names.short_values(values)}"
+        run_id = trial_runs.open_run(self.client, self.parent, experiment, number, values)
+        trial.set_user_attr(studies.RUN_ID, run_id)
+        return _Begun(trial, values, run_id)
+
+    def _drop(self, trial: "Trial") -> None:
+        """Give up a trial that counts as lost, since this process has given no sign of life."""
+        self.study.drop(trial)
+        trial_runs.close_lost(self.client, self.parent, trial.number)
+        logger.warning("Trial %s counted as lost meanwhile, so it is left to others", trial.number)
 
     def _conclude_some(self, pending: _Pending, timeout: float | None) -> None:
         """Wait until a trial has ended, and close those that have, which leave `pending`.
@@ -180,8 +196,7 @@ class _Loop:
             trial_runs.close(self.client, begun.run_id, outcome)
             held = self.study.tell(trial, outcome)
         if not held:
-            trial_runs.close_lost(self.client, self.parent, number)
-            logger.warning("Trial %s counted as lost meanwhile, so its result is dropped", number)
+            self._drop(trial)
             return
         so_far = self.study.progress
         best = _best_value(so_far)
