@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import psycopg
 import pytest
 import requests
 from botocore.config import Config
+from psycopg import sql
 
 from scripts.stack import Stack
 from spam_mlflow.config.compose import compose
@@ -99,6 +101,13 @@ def storage(url: str, **changes: Any) -> StorageSettings:
     cfg = compose("bucket", ["storage=local", "bucket=any", f"endpoint_url={url}", *overrides])
     found: StorageSettings = validate("bucket", cfg).store
     return found
+
+
+def new_database(stack: Stack, name: str) -> str:
+    """Create an empty database in the stack's PostgreSQL, and return its address."""
+    with psycopg.connect(stack.state.database("postgres"), autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    return stack.state.database(name)
 
 
 def serve(

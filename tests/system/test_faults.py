@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from support.fault_proxy import SLOW_DOWN, Answer, Call, Proxy, Reset, Stall, between
 from support.project import STORE_FILE, Project, require_one_line, without_progress
-from support.servers import S3Server, stack_command
+from support.servers import S3Server, new_database, stack_command
 
 from scripts.stack import Stack
 from spam_mlflow.registry import loading, model_files
@@ -204,6 +205,62 @@ def test_what_is_killed_and_restarted_is_waited_for(
     assert done.returncode == 0, done.stderr
     assert rule.times == 0
     assert_complete(project, project.last_run().info.run_id)
+
+
+# The database of a sweep's study
+
+
+def sweep(database: str) -> tuple[str, ...]:
+    space = "search.parameters=[{name: train.epochs, type: int, low: 1, high: 3}]"
+    return ("sweep", "data=sample", space, "trials=1", f"study_db={database}")
+
+
+def in_the_first_trial(proxy: Proxy, function: Callable[[], None]) -> list[str]:
+    """Have something happen while a trial logs, and return a list that tells whether it has."""
+    happened: list[str] = []
+
+    def happen() -> None:
+        created = [path for _, path in proxy.requests if path.endswith("runs/create")]
+        if len(created) == 2 and not happened:  # the parent run, and the trial's
+            happened.append("once")
+            function()
+
+    proxy.inject(Call(happen), "POST", "log-batch")
+    return happened
+
+
+def test_a_database_that_restarts_does_not_end_a_sweep(
+    on_server: tuple[Project, Proxy], stack: Stack
+) -> None:
+    project, proxy = on_server
+
+    def crash() -> None:
+        kill(stack, "postgresql")
+        restart(stack)
+
+    happened = in_the_first_trial(proxy, crash)
+    done = through(project, proxy).run(*sweep(new_database(stack, "restarted")))
+    assert done.returncode == 0, done.stderr
+    assert happened
+    assert "Best of 1 trials" in done.stderr
+
+
+def test_a_database_that_is_gone_ends_a_sweep_in_one_line(
+    on_server: tuple[Project, Proxy], stack: Stack
+) -> None:
+    project, proxy = on_server
+    database = new_database(stack, "dropped")
+
+    def drop() -> None:
+        with psycopg.connect(stack.state.database("postgres"), autocommit=True) as connection:
+            connection.execute("DROP DATABASE dropped WITH (FORCE)")
+
+    happened = in_the_first_trial(proxy, drop)
+    done = through(project, proxy).run(*sweep(database))
+    assert happened
+    require_one_line(done, "the same command goes on with the sweep")
+    assert 'database "dropped" does not exist' in done.stderr
+    assert stack.state.database_password not in done.stderr
 
 
 def test_a_server_that_stays_away_while_the_model_is_logged(

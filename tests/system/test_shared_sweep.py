@@ -8,11 +8,11 @@ from pathlib import Path
 
 import optuna
 import pandas as pd
-import psycopg
 import pytest
 from mlflow.entities import Run
 from optuna.trial import FrozenTrial, TrialState
 from support.project import Project, require_one_line
+from support.servers import new_database
 
 from scripts.stack import Stack
 from spam_mlflow.sweep.study_database import StudyDatabase
@@ -67,9 +67,7 @@ def kill_in_a_trial(project: Project, database: str, process: "subprocess.Popen[
 def shared(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Shared:
     folder = tmp_path_factory.mktemp("shared")
     project = Project(folder, stack.state.client_environment())
-    with psycopg.connect(stack.state.database("postgres"), autocommit=True) as connection:
-        connection.execute("CREATE DATABASE studies")
-    database = stack.state.database("studies")
+    database = new_database(stack, "studies")
     others = {run.info.run_id for run in project.runs()}
     processes = [project.start(*sweep(database)) for _ in range(PROCESSES)]
     try:
