@@ -2,7 +2,7 @@
 
 import sys
 
-from spam_mlflow.cli import main
+from spam_mlflow.cli import script
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(script())

@@ -9,6 +9,7 @@ characters it holds: they are what `MLproject` passes on. `mlflow run` appends p
 
 import argparse
 import contextlib
+import gc
 import importlib
 import io
 import logging
@@ -126,8 +127,12 @@ COMMANDS = {
 
 
 def script() -> int:
-    """Run `spam-mlflow` with the arguments that it was started with."""
-    return main(sys.argv[1:])
+    """Run `spam-mlflow` with the arguments that it was started with, as the process's last act."""
+    status = main(sys.argv[1:])
+    # Python would look for garbage among all that is loaded, which takes it seconds at the end of a
+    # process that has used TensorFlow.
+    gc.freeze()
+    return status
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -297,12 +302,14 @@ def _run(parsed: argparse.Namespace) -> None:
     if parsed.config:
         print(compose.to_yaml(cfg), end="")
         return
-    # Everything is checked before a run is made, and before what is slow to import.
-    from spam_mlflow.config.instantiate import validate
+    with progress.step("Starting"):
+        # Everything is checked before a run is made, and before what is slow to import.
+        from spam_mlflow.config.instantiate import validate
 
-    settings = validate(parsed.command, cfg)
-    module = COMMANDS[parsed.command].module or parsed.command
-    importlib.import_module(f"spam_mlflow.jobs.{module}").run(settings, cfg)
+        settings = validate(parsed.command, cfg)
+        module = COMMANDS[parsed.command].module or parsed.command
+        job = importlib.import_module(f"spam_mlflow.jobs.{module}")
+    job.run(settings, cfg)
 
 
 def _project_run(command: str) -> contextlib.AbstractContextManager[None]:

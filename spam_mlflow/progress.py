@@ -16,11 +16,12 @@ that import the package and do not configure logging, nothing is shown at all.
 
 import contextlib
 import logging
+import os
 import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -177,7 +178,10 @@ class _Live:
 
     def __init__(self) -> None:
         self._rows: list[tuple[Step, Any]] = []
-        self._progress = _rich_progress()
+        # Not the descriptor of standard error, which is captured while TensorFlow is imported.
+        terminal = os.dup(sys.stderr.fileno())
+        self._terminal = open(terminal, "w", encoding=sys.stderr.encoding)  # noqa: SIM115
+        self._progress = _rich_progress(self._terminal)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._draw, daemon=True, name="progress")
 
@@ -189,6 +193,7 @@ class _Live:
         self._ended.set()
         self._thread.join()
         self._progress.stop()
+        self._terminal.close()
 
     @contextlib.contextmanager
     def shown(self, begun: Step) -> Iterator[None]:
@@ -207,7 +212,7 @@ class _Live:
                     self._progress.update(task, description=begun.text, completed=begun.done)
 
 
-def _rich_progress() -> "Progress":
+def _rich_progress(terminal: TextIO) -> "Progress":
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -232,7 +237,8 @@ def _rich_progress() -> "Progress":
         Bar(bar_width=16),
         TimeElapsedColumn(table_column=Column(no_wrap=True, min_width=len("0:00:00"))),
         TimeRemainingColumn(compact=True),
-        console=Console(stderr=True),
+        console=Console(file=terminal),
+        redirect_stdout=sys.stdout.isatty(),  # what goes to a file must not go to the terminal
         transient=True,
         expand=True,
     )

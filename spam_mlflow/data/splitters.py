@@ -16,7 +16,6 @@ import pandas as pd
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from spam_mlflow import progress
 from spam_mlflow.config.schema import CONFIG, PositiveCount, Seed
 from spam_mlflow.data import group_balance, training_only
 from spam_mlflow.data.messages import Messages, row_digest
@@ -130,7 +129,7 @@ class GroupedSplitter:
         Raises:
             UserError: Where there are too few messages for three parts with both classes.
         """
-        frame = _grouped(messages.splittable, self.jaccard)
+        frame = deduplicated(messages.splittable.frame, self.jaccard)
         shares = {"test": self.test, "validation": self.validation}
         shares["train"] = 1 - self.test - self.validation
         frame = frame.assign(part=_assigned(frame, shares, self.seed))
@@ -177,7 +176,7 @@ class CrossSourceSplitter:
                 f"split.held_out={self.held_out!r} must be one of several sources; "
                 f"{messages.name} has {', '.join(existing)}"
             )
-        frame = _grouped(messages, self.jaccard)
+        frame = deduplicated(messages.frame, self.jaccard)
         test = frame["source"] == self.held_out
         frame = frame[test | ~frame["group"].isin(frame.loc[test, "group"])].reset_index(drop=True)
         test = frame["source"] == self.held_out
@@ -318,12 +317,6 @@ def assign_folds(frame: pd.DataFrame, folds: int, seed: int) -> np.ndarray:
             for number, (_, chosen) in enumerate(splitter.split(strata, strata)):
                 fold.iloc[chosen] = number
     return frame["group"].map(fold).to_numpy()
-
-
-def _grouped(messages: Messages, jaccard: float) -> pd.DataFrame:
-    """Return the messages as `deduplicated` does, and show it: 300,000 take half a minute."""
-    with progress.step(f"Grouping near-duplicates among {len(messages.frame):,} messages"):
-        return deduplicated(messages.frame, jaccard)
 
 
 def _assigned(frame: pd.DataFrame, shares: Mapping[str, float], seed: int) -> pd.Series:

@@ -17,13 +17,12 @@ from spam_mlflow import progress
 from spam_mlflow.config.compose import flatten
 from spam_mlflow.config.schema import EvaluateSettings
 from spam_mlflow.data.messages import Messages
-from spam_mlflow.data.splitters import Split
 from spam_mlflow.errors import UserError
 from spam_mlflow.evaluation import artifacts, metrics, model_card, tables
 from spam_mlflow.registry import loading, model_logging, training_messages, versions
 from spam_mlflow.tracking import lineage, links, run_logging, run_metrics, run_names, runs
 from spam_mlflow.tracking.run_folder import ERRORS_FILE, run_folder
-from spam_mlflow.training.experiment import load_messages
+from spam_mlflow.training.experiment import load_messages, split_messages
 
 logger = logging.getLogger(__name__)
 
@@ -125,7 +124,7 @@ def _select(
         mlflow.set_tags(lineage.data_tags(messages))
         lineage.log_dataset(frame, messages.name, settings.part)
     else:
-        split: Split = settings.split.split(messages)
+        split = split_messages(settings, messages)
         lineage.log_data(messages, split.without_extra())
         leaky, frame = split.leaky, split.part(settings.part)
     trained_on = None

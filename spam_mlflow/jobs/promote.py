@@ -29,7 +29,7 @@ from spam_mlflow.registry.versions import VALIDATION_TAG, Version
 from spam_mlflow.storage import s3
 from spam_mlflow.tracking import runs
 from spam_mlflow.tracking.run_folder import REPORT_FILE, run_folder
-from spam_mlflow.training.experiment import load_messages
+from spam_mlflow.training.experiment import load_messages, split_messages
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def run(settings: PromoteSettings, cfg: DictConfig) -> None:
     champion = _champion(client, settings, candidate)
     with run_folder(settings.output_dir) as folder:
         messages = load_messages(settings, folder)
-        holdout = Holdout(messages, settings.split.split(messages))
+        holdout = Holdout(messages, split_messages(settings, messages))
         scores: list[tuple[Scored, Scored | None]] = []
         checks = gate.run(
             candidate,

@@ -28,7 +28,7 @@ from spam_mlflow.sweep.study_database import StudyDatabase
 from spam_mlflow.sweep.trials import SweepContext
 from spam_mlflow.tracking import lineage, links, run_logging, run_names, runs
 from spam_mlflow.tracking.run_folder import PLOTS_FOLDER, run_folder
-from spam_mlflow.training.experiment import load_messages, trained_split
+from spam_mlflow.training.experiment import load_messages, split_messages, trained_split
 
 if TYPE_CHECKING:
     import optuna
@@ -57,7 +57,7 @@ def run(settings: SweepSettings, cfg: DictConfig) -> float:
     with _open_study(name, database, settings) as study, run_folder(settings.output_dir) as folder:
         # The study is checked before its run is opened, which may be that of a sweep on other data.
         messages = load_messages(settings, folder)
-        split = trained_split(settings.model, _without_test(settings.split.split(messages)))
+        split = trained_split(settings.model, _without_test(split_messages(settings, messages)))
         sweep = SweepContext(cfg, settings, space.objective, name, database, messages, split)
         if isinstance(study, Study):
             run_id, progress, preset = _alone(study, sweep, space, folder)

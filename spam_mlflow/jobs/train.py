@@ -14,7 +14,7 @@ from spam_mlflow.registry import model_logging, pending_run
 from spam_mlflow.registry.pending_run import PendingRun
 from spam_mlflow.tracking import lineage, links, run_logging, run_names, runs
 from spam_mlflow.tracking.run_folder import run_folder
-from spam_mlflow.training.experiment import Experiment, load_messages, trained_split
+from spam_mlflow.training.experiment import Experiment, load_messages, split_messages, trained_split
 from spam_mlflow.training.fit import EpochListener, Fit
 
 logger = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ def _as_entry_point(
 
 
 def _experiment(settings: MainSettings, messages: Messages) -> Experiment:
-    split = trained_split(settings.model, settings.split.split(messages))
+    split = trained_split(settings.model, split_messages(settings, messages))
     if len(messages.extra) and not len(split.extra):
         logger.info(
             "data.extra: no effect on model=%s with split=%s; these messages are not trained on",

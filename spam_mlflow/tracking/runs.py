@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.tracking import fluent
 
-from spam_mlflow import error_messages
+from spam_mlflow import error_messages, progress
 from spam_mlflow.config.environment import stack_endpoint
 from spam_mlflow.config.instantiate import settings as validated_settings
 from spam_mlflow.config.masking import mask_record, masked
@@ -80,11 +80,12 @@ def connect() -> None:
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{working_root() / DATABASE}"
     uri = store.absolute(uri)
     mlflow.set_tracking_uri(uri)
-    if uri.startswith(("http://", "https://")):
-        server.require_answer(uri)
-        server.announce_waiting(uri)
-    elif uri.startswith(_DATABASES):
-        store.open_database(uri)
+    with progress.step("Connecting to the tracking store"):
+        if uri.startswith(("http://", "https://")):
+            server.require_answer(uri)
+            server.announce_waiting(uri)
+        elif uri.startswith(_DATABASES):
+            store.open_database(uri)
 
 
 @contextlib.contextmanager

@@ -134,7 +134,8 @@ def fit(
         UserError: Where the loss becomes NaN or infinite, and where a cross-fitted architecture
             meets a leaky split.
     """
-    keras_backend.seed_everything(seed, settings.deterministic)
+    with progress.step("Loading TensorFlow"):
+        keras_backend.seed_everything(seed, settings.deterministic)
     rows = _rows_with_folds(split, architecture.folds, seed)
     start = time.perf_counter()
     vectorizer = architecture.vectorizer()

@@ -1,19 +1,54 @@
 """Progress of what takes long."""
 
-import io
+import contextlib
 import logging
+import os
 import re
 import threading
+from collections.abc import Iterator
 
 import pytest
 
 from spam_mlflow import progress
 from spam_mlflow.progress import Step
+from spam_mlflow.scorer.keras_backend import _stderr_captured
 
 
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
+class Terminal:
+    """A terminal of 80 columns, and what it is sent."""
+
+    def __init__(self) -> None:
+        self._master, slave = os.openpty()
+        self._stream = open(slave, "w", encoding="utf-8")  # noqa: SIM115
+
+    def attach(self, patch: pytest.MonkeyPatch) -> None:
+        """Make it standard error, within a test: pytest has its own before."""
+        patch.setattr("sys.stderr", self._stream)
+        patch.setenv("TERM", "xterm")
+        patch.setenv("COLUMNS", "80")
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    def sent(self) -> str:
+        """Return what it was sent, without control sequences; it is closed then."""
+        self._stream.close()
+        parts = []
+        with contextlib.suppress(OSError):  # which is how the end is told of
+            while part := os.read(self._master, 1 << 16):
+                parts.append(part)
+        return re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", b"".join(parts).decode())
+
+    def close(self) -> None:
+        self._stream.close()
+        os.close(self._master)
+
+
+@pytest.fixture
+def terminal() -> Iterator[Terminal]:
+    made = Terminal()
+    yield made
+    made.close()
 
 
 def test_a_short_step_is_silent_and_a_long_one_is_told_of_now_and_then() -> None:
@@ -70,22 +105,18 @@ def test_where_there_is_no_terminal_long_steps_are_lines_of_the_log(
 
 
 def test_nothing_is_shown_where_the_logger_is_silent(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    terminal = Terminal()
-    monkeypatch.setattr("sys.stderr", terminal)
+    terminal.attach(monkeypatch)
     caplog.set_level(logging.WARNING, "spam_mlflow")
     assert list(progress.track([1, 2], "Counting")) == [1, 2]
-    assert terminal.getvalue() == ""
+    assert terminal.sent() == ""
 
 
 def test_a_terminal_gets_a_row_for_each_step_and_log_lines_above_it(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    terminal = Terminal()
-    monkeypatch.setattr("sys.stderr", terminal)
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "80")
+    terminal.attach(monkeypatch)
     caplog.set_level(logging.INFO, "spam_mlflow")
     handler = progress._LogHandler()
     logging.getLogger("spam_mlflow").addHandler(handler)
@@ -95,11 +126,29 @@ def test_a_terminal_gets_a_row_for_each_step_and_log_lines_above_it(
             logging.getLogger("spam_mlflow").info("a line of the log")
     finally:
         logging.getLogger("spam_mlflow").removeHandler(handler)
-    text = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", terminal.getvalue())
+    text = terminal.sent()
     assert "Sweep [a]" in text
     assert "Training" in text
-    assert "a line of the log\n" in text
+    assert "a line of the log\r\n" in text
     assert max(len(line.rstrip()) for line in re.split(r"[\r\n]+", text)) <= 80
+
+
+def test_a_step_is_shown_while_the_messages_of_an_import_are_captured(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    terminal.attach(monkeypatch)
+    caplog.set_level(logging.INFO, "spam_mlflow")
+    before = os.dup(2)
+    os.dup2(terminal.fileno(), 2)
+    try:
+        with _stderr_captured(), progress.step("Loading TensorFlow"):
+            os.write(2, b"message of a library")
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+    text = terminal.sent()
+    assert "Loading TensorFlow" in text
+    assert "message of a library" not in text
 
 
 def test_a_step_ends_with_the_error_that_ends_it(caplog: pytest.LogCaptureFixture) -> None:
