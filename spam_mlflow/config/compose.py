@@ -32,6 +32,7 @@ def compose(name: str, overrides: Sequence[str], partial: bool = False) -> DictC
     """
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
+    from hydra.core.hydra_config import HydraConfig
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
@@ -42,11 +43,14 @@ def compose(name: str, overrides: Sequence[str], partial: bool = False) -> DictC
     environment.register_resolvers()
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            cfg = hydra_compose(name, overrides=given)
+            cfg = hydra_compose(name, overrides=given, return_hydra_config=True)
             former = _former_keys(cfg)
             if former:  # of a preset; what is given on the command line comes after them
-                cfg = hydra_compose(name, overrides=[*prepared(name, former.values()), *given])
+                before = [*prepared(name, former.values()), *given]
+                cfg = hydra_compose(name, overrides=before, return_hydra_config=True)
                 _remove(cfg, former)
+        HydraConfig.instance().set_config(cfg)  # for ${hydra:...}, in conf/main.yaml
+        _remove(cfg, ["hydra"])
         if not partial:
             _require_values(cfg)
         environment.resolve(cfg)
@@ -92,22 +96,6 @@ def flatten(cfg: DictConfig) -> dict[str, Any]:
 
     walk("", OmegaConf.to_container(cfg))
     return flat
-
-
-def chosen_file(cfg: DictConfig, group: str) -> str:
-    """Return the choice of a config group whose class a configuration has, such as "uci".
-
-    Args:
-        cfg: The composed configuration.
-        group: Such as "data"; a group whose files name a class.
-    """
-    for name in choices(group):
-        for folder in conf_folders():
-            file = folder / group / f"{name}.yaml"
-            values = DictConfig(OmegaConf.load(file)) if file.is_file() else DictConfig({})
-            if values.get("_target_") == cfg[group]["_target_"]:
-                return name
-    return str(cfg[group]["_target_"])
 
 
 def to_yaml(cfg: DictConfig) -> str:

@@ -204,6 +204,8 @@ class MainSettings(DataSettings):
     storage: StorageSettings
     register: Literal[True, False, "always"]
     track: bool
+    chosen_data: str
+    chosen_model: str
     preset: str | None
 
     def __post_init__(self) -> None:

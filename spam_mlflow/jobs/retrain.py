@@ -161,7 +161,8 @@ def _composed(command: str, cfg: DictConfig, data: dict[str, Any], *given: str) 
 def _train(client: MlflowClient, cfg: DictConfig, data: dict[str, Any]) -> str | None:
     """Train, and return the number of the new version; None if it was not registered."""
     before = {str(v.version) for v in versions.all_versions(client)}
-    main = _composed("main", cfg, data)
+    chosen = "chosen_data=feedback", f"chosen_model={cfg.model.name}"
+    main = _composed("main", cfg, data, *chosen)
     train.run(validate("main", main), main)
     new = [str(v.version) for v in versions.all_versions(client) if str(v.version) not in before]
     return new[-1] if new else None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from spam_mlflow.config.compose import chosen_file, flatten
+from spam_mlflow.config.compose import flatten
 from spam_mlflow.config.schema import MainSettings
 from spam_mlflow.data.messages import Messages
 from spam_mlflow.evaluation import artifacts
@@ -36,7 +36,7 @@ def run(settings: MainSettings, cfg: DictConfig) -> float:
     runs.connect()
     with runs.run(settings.storage, monitored=True) as active:
         flat = flatten(cfg)
-        run_logging.log_parameters(flat | _as_entry_point(settings, cfg, flat["data_dir"]))
+        run_logging.log_parameters(flat | _as_entry_point(settings, flat["data_dir"]))
         differences = run_names.differences(cfg)
         early_name = f"{settings.model.name}{differences}"
         run_names.name_run(early_name)  # so that a run that fails now has a name, too
@@ -53,17 +53,15 @@ def run(settings: MainSettings, cfg: DictConfig) -> float:
             return metrics["test_f1"]
 
 
-def _as_entry_point(
-    settings: MainSettings, cfg: DictConfig, data_dir: str | None
-) -> dict[str, str]:
+def _as_entry_point(settings: MainSettings, data_dir: str | None) -> dict[str, str]:
     """Return the parameters that `mlflow run` logs, so that runs are alike however they began.
 
     The folder is as it was given: what the environment holds is not logged.
     """
     return {
         "epochs": str(settings.train.epochs),
-        "model": settings.model.name,
-        "data": chosen_file(cfg, "data"),
+        "model": settings.chosen_model,
+        "data": settings.chosen_data,
         "data_dir": data_dir or "none",
         "overrides": "none",
     }

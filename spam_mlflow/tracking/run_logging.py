@@ -36,7 +36,7 @@ TRAINED_ON_TAG = "evaluation.trained_on"
 _STORAGE = "storage."
 _NO_PARAMETERS = (
     *("data.files.", "data.fallback", _STORAGE, "study_db", "output_dir", "safe_csv", "json"),
-    *("register", "track", "train.profile"),
+    *("register", "track", "train.profile", "chosen_"),
 )
 _PARAMETER_LIMIT = 6000  # characters; MLflow's own limit
 

@@ -13,7 +13,7 @@ _NAME_LIMIT = 100  # characters
 # Paths and storage do not distinguish a run, and its name holds the model's name anyway.
 _UNNAMED = (
     *("data.", "data_dir", "output_dir", "safe_csv", "storage."),
-    *("register", "model.name", "split._"),
+    *("register", "chosen_", "model.name", "split._"),
 )
 _RANDOM_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")
 

@@ -330,6 +330,15 @@ def test_help_lists_every_key_with_its_default(
     assert "example: " in text
 
 
+def test_what_is_chosen_is_named_as_it_was_given() -> None:
+    for given, chosen in (
+        (["data=kaggle_sms"], ("kaggle_sms", "ngram_linear")),
+        (["experiment=tutorial"], ("tutorial", "tutorial_lstm")),
+    ):
+        cfg = compose("main", given)
+        assert (cfg.chosen_data, cfg.chosen_model) == chosen
+
+
 def test_the_configuration_is_shown_where_required_values_are_missing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
