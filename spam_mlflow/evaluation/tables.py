@@ -71,11 +71,12 @@ def terminal(
         max(len(line) for cell in column for line in cell.splitlines() or [""])
         for column in zip(header, *cells, strict=True)
     ]
+    word = max(len(part) for row in [header, *cells] for part in [*row[0].split(), ""])
     fits = sum(longest) + 3 * len(header) + 1 <= width
     table = Table(box=box.MARKDOWN)
     for number, name in enumerate(header):
-        # Names in the first column are read, and looked for, as a whole.
-        fixed = None if fits or number else min(longest[0], _NAME, width // 2)
+        # Names and IDs in the first column are read, and looked for, as a whole.
+        fixed = None if fits or number else min(max(min(longest[0], _NAME), word), width // 2)
         table.add_column(
             Text(name), overflow="fold", width=fixed, style=style if live and not number else None
         )

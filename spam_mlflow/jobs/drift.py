@@ -23,7 +23,7 @@ from spam_mlflow.inference_store import store as stores
 from spam_mlflow.inference_store.records import DAY_SECONDS, timestamp
 from spam_mlflow.registry import versions
 from spam_mlflow.storage import s3
-from spam_mlflow.tracking import run_logging, run_names, runs
+from spam_mlflow.tracking import links, run_logging, run_names, runs
 from spam_mlflow.tracking.run_folder import run_folder
 
 logger = logging.getLogger(__name__)
@@ -62,7 +62,10 @@ def run(settings: DriftSettings, cfg: DictConfig) -> None:
         mlflow.set_tag(DRIFT_TAG, said)
         if findings:
             logger.info("%s", _table(findings))
-        logger.info("Run %s: %s", active.info.run_id, said)
+        logger.info("View: %s", links.run_page(active.info.run_id))
+        logger.info(
+            "Run %s: %s; its report is its artifact %s", active.info.run_id, said, report.FILE
+        )
     tagged = f"{said} ({compared[0]})"
     client.set_model_version_tag(
         str(reference.name), str(reference.version), DRIFT_TAG, tagged[: runs.TAG_LIMIT]

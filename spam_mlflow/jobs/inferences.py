@@ -1,10 +1,11 @@
 """List, export, review or delete stored inferences."""
 
 import getpass
+import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
-from typing import TextIO
+from typing import Any, TextIO
 
 from omegaconf import DictConfig
 
@@ -17,6 +18,8 @@ from spam_mlflow.inference_store import store as stores
 from spam_mlflow.inference_store.records import Filters, new_feedback
 from spam_mlflow.inference_store.store import Store
 from spam_mlflow.serving import exports
+
+logger = logging.getLogger(__name__)
 
 _TEXT_SHOWN = 60  # characters
 
@@ -36,17 +39,18 @@ def run(settings: InferencesSettings, cfg: DictConfig) -> None:
 
 def _list(settings: InferencesSettings, store: Store) -> None:
     found = store.page(_filters(settings), None, settings.limit)
-    rows = [
-        (
-            *(row["at"], row["id"], row["model_version"], row["label"]),
-            *(f"{row['spam_probability']:.4f}", _printable(row["source"])),
-            " ".join(said["label"] for said in row["feedback"]) or "-",
-            _printable(row["text"] or "") or f"({row['text_form']})",
-        )
-        for row in exports.shown(store, found)
-    ]
-    heads = ("at (UTC)", "id", "version", "label", "spam", "source", "feedback", "text")
-    print(tables.markdown(heads, rows))
+    rows = [_listed(row) for row in exports.shown(store, found)]
+    heads = ("inference, at (UTC)", "score", "text")
+    print(tables.terminal(heads, rows, sys.stdout))
+
+
+def _listed(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    said = [f"said: {report['label']}" for report in row["feedback"]]
+    return (
+        f"{row['id']}\n{row['at']}\nversion {row['model_version']}, {_printable(row['source'])}",
+        "\n".join([f"{row['label']} {row['spam_probability']:.4f}", *said]),
+        _printable(row["text"] or "") or f"({row['text_form']})",
+    )
 
 
 def _printable(text: str) -> str:
@@ -62,6 +66,7 @@ def _export(settings: InferencesSettings, store: Store) -> None:
         return
     with _private(settings.output) as file:
         file.writelines(lines)
+    logger.info("Exported to %s, which only you may read", settings.output)
 
 
 def _private(path: str) -> TextIO:
@@ -120,15 +125,16 @@ def _show_cases(settings: InferencesSettings, store: Store) -> None:
     cases = votes.cases(reports.read(store).found, settings.feedback)
     rows = [
         (
-            *(case.inference_id, case.predicted, "yes" if case.confident else "no"),
-            *(f"{case.votes['ham']:.1f}", f"{case.votes['spam']:.1f}", str(len(case.texts))),
-            *(case.why, _printable(case.texts[0])),
+            f"{case.inference_id}\n{case.why}; messages like it: {len(case.texts):,}",
+            f"{case.predicted}{'' if case.confident else ', unsure'}\n"
+            f"said: ham {case.votes['ham']:.1f}, spam {case.votes['spam']:.1f}",
+            _printable(case.texts[0]),
         )
         for case in cases
         if case.verdict != "accepted"
     ]
-    heads = ("id", "predicted", "confident", "ham", "spam", "messages", "why", "text")
-    print(tables.markdown(heads, rows[: settings.limit]))
+    heads = ("inference, and why it is open", "predicted", "text")
+    print(tables.terminal(heads, rows[: settings.limit], sys.stdout))
     print(f"\n{len(rows):,} to decide, {len(cases) - len(rows):,} decided")
 
 

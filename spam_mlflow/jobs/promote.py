@@ -27,7 +27,7 @@ from spam_mlflow.gate.check import (
 from spam_mlflow.registry import aliases, versions
 from spam_mlflow.registry.versions import VALIDATION_TAG, Version
 from spam_mlflow.storage import s3
-from spam_mlflow.tracking import runs
+from spam_mlflow.tracking import links, runs
 from spam_mlflow.tracking.run_folder import REPORT_FILE, run_folder
 from spam_mlflow.training.experiment import load_messages, split_messages
 
@@ -80,9 +80,21 @@ def run(settings: PromoteSettings, cfg: DictConfig) -> None:
             gate_report.write(candidate, champion, checks, holdout, found, parameters, folder)
         if not settings.dry_run:
             _record(client, candidate, folder, _status(failed, settings))
+    _say_where(settings, candidate, folder)
     if failed and not settings.override:
         raise RejectedError(_rejection(candidate, checks))
     _move(client, settings, candidate, champion, checks)
+
+
+def _say_where(settings: PromoteSettings, candidate: Version, folder: Path) -> None:
+    """Log where the report is, which a dry run keeps only in `output_dir`."""
+    if settings.output_dir is not None:
+        logger.info("Report: %s", folder / REPORT_FILE)
+    if settings.dry_run:
+        return
+    if candidate.run_id:
+        logger.info("The report is gate/%s of the version's run", REPORT_FILE)
+    logger.info("View: %s", links.version_page(runs.REGISTERED_MODEL, candidate.number))
 
 
 def _move(

@@ -15,7 +15,7 @@ from spam_mlflow.models import Architecture
 from spam_mlflow.registry import pending_run
 from spam_mlflow.registry.pending_run import PendingRun
 from spam_mlflow.scorer.classifier import Classifier
-from spam_mlflow.tracking import run_folder, runs
+from spam_mlflow.tracking import links, run_folder, runs
 from spam_mlflow.tracking.run_folder import CONFIG_FILE, KERAS_FOLDER
 
 logger = logging.getLogger(__name__)
@@ -39,6 +39,7 @@ def run(settings: ResumeSettings, cfg: DictConfig) -> None:
     with runs.run(settings.storage, pending.run_id):
         version = pending_run.log(pending, folder, classifier, weights)
     registered = f", registered as models:/{runs.REGISTERED_MODEL}/{version}" if version else ""
+    logger.info("View: %s", links.run_page(pending.run_id))
     logger.info("Run %s is complete%s", pending.run_id, registered)
     if run_folder.is_temporary(folder):
         shutil.rmtree(folder)

@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 
 from spam_mlflow.config.schema import RollbackSettings
 from spam_mlflow.registry import aliases
-from spam_mlflow.tracking import runs
+from spam_mlflow.tracking import links, runs
 
 logger = logging.getLogger(__name__)
 
@@ -20,4 +20,5 @@ def run(settings: RollbackSettings, cfg: DictConfig) -> None:
     """
     runs.connect()
     version = aliases.rollback(MlflowClient(), settings.alias, settings.steps, settings.reason)
+    logger.info("View: %s", links.version_page(runs.REGISTERED_MODEL, version))
     logger.info("%s is version %s again", settings.alias, version)

@@ -36,7 +36,7 @@ def open_run(
     # The run is searched in MLflow: a process may be killed before it can store it in the trial.
     known = _find(client, parent, experiment, number)
     # The fluent interface would take the project's own run under `mlflow run`.
-    name = f"trial {number}: {run_names.short_values(values)}"
+    name = f"trial {number}: {run_names.cut(run_names.short_values(values))}"
     tags = _tags(parent, number)
     run = known or client.create_run(experiment, tags=tags, run_name=name)
     run_id = str(run.info.run_id)

@@ -1,4 +1,4 @@
-"""Where a run is seen in MLflow's UI, and the view that the UI shows an experiment's runs with."""
+"""Where runs and versions are seen in MLflow's UI, and the view of an experiment's runs."""
 
 import json
 import shlex
@@ -39,13 +39,25 @@ def run_page(run_id: str) -> str:
     """Return how to see a run in MLflow's UI, and the runs beside it, in one line."""
     run = mlflow.get_run(run_id)
     experiment = f"#/experiments/{run.info.experiment_id}"
-    pages = f"{experiment}/runs/{run_id}", f"{experiment}/runs?viewStateShareKey={_VIEW}"
+    return _pages(
+        f"{experiment}/runs/{run_id}", all_runs=f"{experiment}/runs?viewStateShareKey={_VIEW}"
+    )
+
+
+def version_page(model: str, version: str) -> str:
+    """Return how to see a version in MLflow's UI, and all of its registered model, in one line."""
+    page = f"#/models/{model}"
+    return _pages(f"{page}/versions/{version}", all_versions=page)
+
+
+def _pages(page: str, **others: str) -> str:
+    """Return the address of a page, and those of others by what they are, in one line."""
     uri = masked(mlflow.get_tracking_uri())
-    if uri.startswith(("http://", "https://")):
-        return " (all runs: ".join(f"{uri.rstrip('/')}/{page}" for page in pages) + ")"
-    local = "http://127.0.0.1:5000"
-    server = f"mlflow server --backend-store-uri {shlex.quote(uri)}"
-    return f"`{server}`, then {local}/{pages[0]} (all runs: {local}/{pages[1]})"
+    is_server = uri.startswith(("http://", "https://"))
+    start = uri.rstrip("/") if is_server else "http://127.0.0.1:5000"
+    server = "" if is_server else f"`mlflow server --backend-store-uri {shlex.quote(uri)}`, then "
+    more = [f" ({name.replace('_', ' ')}: {start}/{other})" for name, other in others.items()]
+    return f"{server}{start}/{page}{''.join(more)}"
 
 
 def describe_experiment(client: MlflowClient, experiment: Experiment) -> None:

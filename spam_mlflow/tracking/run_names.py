@@ -52,15 +52,19 @@ def differences(cfg: DictConfig) -> str:
         for key, value in flatten(cfg).items()
         if key in defaults and value != defaults[key] and not key.startswith(_UNNAMED)
     }
-    return f", {short_values(changed)}" if changed else ""
+    return f", {cut(short_values(changed))}" if changed else ""
 
 
 def short_values(values: Mapping[str, Any]) -> str:
-    """Return configuration values with short keys, as in a run's name, cut to its length.
+    """Return configuration values with short keys, as in a run's name.
 
     Args:
         values: Values by key, such as "train.epochs".
     """
     short = {key: f"{v:.3g}" if isinstance(v, float) else str(v) for key, v in values.items()}
-    text = ", ".join(dict.fromkeys(f"{k.rpartition('.')[2]}={v}" for k, v in short.items()))
+    return ", ".join(dict.fromkeys(f"{k.rpartition('.')[2]}={v}" for k, v in short.items()))
+
+
+def cut(text: str) -> str:
+    """Return the end of a run's name, cut to its length."""
     return text if len(text) <= _NAME_LIMIT else f"{text[:_NAME_LIMIT]}…"

@@ -123,7 +123,8 @@ def run(
         os.environ.setdefault("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", str(_MONITOR_SECONDS))
     if run_id is None and "MLFLOW_RUN_ID" in os.environ:
         _require_unfinished(os.environ["MLFLOW_RUN_ID"])
-    active = mlflow.start_run(run_id, tags=dict(tags or {}))
+    with progress.step("Opening the run"):
+        active = mlflow.start_run(run_id, tags=dict(tags or {}))
     try:
         _mask_tags(active)
         if storage is not None and active.info.artifact_uri.startswith("s3:"):
