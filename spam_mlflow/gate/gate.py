@@ -1,10 +1,13 @@
 """Running the gate's checks, each of which has a named result."""
 
+import contextlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
+import numpy as np
 import pandas as pd
 
 from spam_mlflow import progress
@@ -80,25 +83,44 @@ def run(
         stage.detail = "scores of the champion"
         known = KnownGroups.of(holdout)
         champion_scores = _champion_scores(champion, holdout, known, folder) if champion else None
-        extra = candidate.run_tags.get("data.extra", "")
-        later = _score_checks(
-            model, extra, champion_scores, holdout, known, settings, folder, stage, on_scores
-        )
-        return [*checks, *later]
+        with _measured(model, holdout, known, folder, stage) as found:
+            on_scores(found.scored, champion_scores)
+            families = {
+                **_quality_checks(found, champion_scores, holdout, settings),
+                **_service_checks(found, candidate, settings),
+            }
+            for name, results in families.items():
+                stage.detail = name
+                checks += results  # made here, since they are generators
+        return checks
 
 
-def _score_checks(
-    model: Path,
-    extra: str,
-    champion: Scored | None,
-    holdout: Holdout,
-    known: KnownGroups,
-    settings: GateSettings,
-    folder: Path,
-    stage: Step,
-    on_scores: OnScores,
-) -> list[Check]:
-    """Return the results of all checks that need the version's scores."""
+@dataclass(frozen=True)
+class _Measured:
+    """A version that is served, and what it answered.
+
+    Attributes:
+        model: Its files.
+        server: The server that answers with it.
+        baseline: The server of the no-op baseline.
+        known: Messages of the data set that feedback was added to.
+        scored: Its scores of the holdout and of `known`.
+        fresh: Its scores of the holdout in a process of its own, shape (rows,), float64.
+    """
+
+    model: Path
+    server: ScoringServer
+    baseline: ScoringServer
+    known: KnownGroups
+    scored: Scored
+    fresh: np.ndarray
+
+
+@contextlib.contextmanager
+def _measured(
+    model: Path, holdout: Holdout, known: KnownGroups, folder: Path, stage: Step
+) -> Iterator[_Measured]:
+    """Serve a version and the baseline, and yield what the version answers."""
     stage.detail = "start of the scoring servers"
     save_noop(folder / "noop")
     with (
@@ -107,25 +129,36 @@ def _score_checks(
     ):
         stage.detail = "scores of the version"
         scored = _scored(model, server, holdout, known)
-        on_scores(scored, champion)
         stage.detail = "scores in a fresh process"
         fresh = child_process.spam_probability(model, holdout.texts, folder / "fresh")
-        families = {
-            "metrics": quality.metric_checks(scored, holdout, settings),
-            "champion": quality.champion_checks(scored, champion, holdout, settings),
-            "known groups": known_groups.checks(scored, champion, known, settings),
-            "baseline": quality.baseline_checks(scored, holdout, settings),
-            "slices": quality.slice_checks(scored, holdout, settings),
-            "behavior": quality.behavior_checks(scored, server.spam_probability, holdout, settings),
-            "service": service.service_checks(scored, server, fresh, settings),
-            "modern": quality.modern_checks(extra, scored, server.spam_probability, settings),
-            "budgets": budgets.budget_checks(server, baseline, model, settings),
-        }
-        checks: list[Check] = []
-        for name, results in families.items():
-            stage.detail = name
-            checks += results  # made here, since they are generators
-        return checks
+        yield _Measured(model, server, baseline, known, scored, fresh)
+
+
+def _quality_checks(
+    found: _Measured, champion: Scored | None, holdout: Holdout, settings: GateSettings
+) -> dict[str, Iterable[Check]]:
+    """Return the checks of the scores of holdout and known groups, by family."""
+    scored, ask = found.scored, found.server.spam_probability
+    return {
+        "metrics": quality.metric_checks(scored, holdout, settings),
+        "champion": quality.champion_checks(scored, champion, holdout, settings),
+        "known groups": known_groups.checks(scored, champion, found.known, settings),
+        "baseline": quality.baseline_checks(scored, holdout, settings),
+        "slices": quality.slice_checks(scored, holdout, settings),
+        "behavior": quality.behavior_checks(scored, ask, holdout, settings),
+    }
+
+
+def _service_checks(
+    found: _Measured, candidate: Version, settings: GateSettings
+) -> dict[str, Iterable[Check]]:
+    """Return the checks of the server's answers and costs, by family."""
+    extra, scored = candidate.run_tags.get("data.extra", ""), found.scored
+    return {
+        "service": service.service_checks(scored, found.server, found.fresh, settings),
+        "modern": quality.modern_checks(extra, scored, found.server.spam_probability, settings),
+        "budgets": budgets.budget_checks(found.server, found.baseline, found.model, settings),
+    }
 
 
 def save_noop(folder: Path) -> None:
