@@ -145,6 +145,16 @@ class ShingleSets:
             found[start : start + step] = shared >= jaccard * (total - shared)
         return found
 
+    def jaccard_to(self, position: int) -> np.ndarray:
+        """Return the Jaccard similarity of each set to one of them, shape (texts,), float64.
+
+        Args:
+            position: Position of that one.
+        """
+        rows = self.rows.astype(np.int32)
+        shared = (rows @ rows[position].T).toarray()[:, 0]
+        return np.asarray(shared / (self.sizes + self.sizes[position] - shared))
+
     def in_order(self, order: np.ndarray) -> "ShingleSets":
         """Return the sets in another order.
 

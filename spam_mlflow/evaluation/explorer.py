@@ -2,7 +2,7 @@
 
 import html
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +11,12 @@ import pandas as pd
 
 from spam_mlflow.evaluation import slices
 from spam_mlflow.scorer.labels import is_spam
-
-Explain = Callable[[Sequence[str]], list[list[dict[str, Any]]]]
-"""From texts to their features, as `Scorer.explanations` returns them."""
+from spam_mlflow.scorer.scorers import Scorer
 
 _SHOWN_TEXTS = 20_000  # messages whose text is in the page
 _DETAILED = 400  # messages whose features and neighbors are in the page
 _FEATURES = 6  # of a message
+_FAINT = 0.05  # share of the largest contribution of a word up to which others are left out
 _NEIGHBORS = 3
 _SEARCHED = 20_000  # training messages among which neighbors are looked for
 _NO_FEATURE = ("all other features", "intercept")
@@ -41,7 +40,7 @@ class ModelScores:
 def data(
     frame: pd.DataFrame,
     models: Sequence[ModelScores],
-    explain: Explain | None = None,
+    scorer: Scorer | None = None,
     training: pd.DataFrame | None = None,
 ) -> dict[str, Any]:
     """Return what the page's script reads.
@@ -50,7 +49,7 @@ def data(
         frame: The messages, with columns `text`, `label` and `source`.
         models: The models that scored them, at least one. Messages whose text, features and
             neighbors are shown are those that the first one gets most wrong, or nearly does.
-        explain: Returns the features that moved the first model's scores; None if there are none.
+        scorer: The first model's, if it can tell what moved its scores; else None.
         training: Messages that the first model was trained on, among which similar ones are looked
             for, with columns `text` and `label`; None if they are not at hand.
     """
@@ -60,7 +59,8 @@ def data(
     texts = list(frame["text"])
     detailed = [int(row) for row in order[:_DETAILED]]
     chosen = [texts[row] for row in detailed]
-    features = explain(chosen) if explain else [[] for _ in detailed]
+    features = scorer.explanations(chosen) if scorer else [[] for _ in detailed]
+    words = [_words_of(scorer, html.unescape(text)) if scorer else [] for text in chosen]
     near = _neighbors(chosen, training) if training is not None else [[] for _ in detailed]
     sources, source = np.unique(frame["source"].astype(str), return_inverse=True)
     masks = [(name, mask) for name, mask in slices.masks(frame) if mask.any()]
@@ -77,6 +77,7 @@ def data(
         "slices": [name for name, _ in masks],
         "rows": [np.flatnonzero(mask).tolist() for _, mask in masks],
         "features": {row: _top(parts) for row, parts in zip(detailed, features, strict=True)},
+        "words": dict(zip(detailed, words, strict=True)),
         "near": dict(zip(detailed, near, strict=True)),
     }
 
@@ -99,6 +100,14 @@ def _top(parts: Sequence[dict[str, Any]]) -> list[tuple[str, float]]:
     """Return the names and contributions of the features that moved a score most."""
     named = [part for part in parts if part["feature"] not in _NO_FEATURE]
     return [(part["feature"], round(part["contribution"], 3)) for part in named[:_FEATURES]]
+
+
+def _words_of(scorer: Scorer, text: str) -> list[tuple[int, int, float]]:
+    """Return start, end and contribution of each word of a text that moved its score visibly."""
+    found = scorer.word_contributions(text)
+    faint = _FAINT * np.abs(found.words).max(initial=0)
+    moved = zip(found.spans, np.round(found.words, 3).tolist(), strict=True)
+    return [(*span, value) for span, value in moved if abs(value) > faint]
 
 
 def _neighbors(texts: Sequence[str], training: pd.DataFrame) -> list[list[tuple[str, str, float]]]:

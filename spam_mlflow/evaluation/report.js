@@ -99,41 +99,16 @@
     if (cls) e.className = cls;
     return e;
   };
-  const shape = (w) => w.replace(/\d/gu, "0").replace(/\p{Lu}/gu, "A").replace(/\p{Ll}/gu, "a");
-  const short = (s) => s.replace(/a{2,}/g, "aa").replace(/A{2,}/g, "AA");
-  // What a feature means in the text: whole words, or pieces that have its shape.
-  const ranges = (text, feature) => {
-    const cut = feature.indexOf(":"), kind = feature.slice(0, cut), value = feature.slice(cut + 1);
-    const spans = [];
-    if (!value || kind === "style") return spans;
-    if (kind === "shape") {
-      for (const m of text.matchAll(/\S+/gu)) {
-        const s = shape(m[0]);
-        if (s === value || short(s) === value) spans.push([m.index, m.index + m[0].length]);
-      }
-      return spans;
+  // Positions count characters, and strings have halves of some.
+  const colored = (text, words) => {
+    const characters = [...text], p = element("p", undefined, "message");
+    let at = 0;
+    for (const [start, end, value] of words) {
+      p.append(characters.slice(at, start).join(""));
+      p.append(element("mark", characters.slice(start, end).join(""), value > 0 ? "to-spam" : "to-ham"));
+      at = end;
     }
-    const low = text.toLowerCase(), key = value.toLowerCase();
-    const word = /^[\p{L}\p{N}]+/u.test(key);
-    for (let at = low.indexOf(key); at >= 0; at = low.indexOf(key, at + key.length)) {
-      const before = at ? low[at - 1] : " ", after = low[at + key.length] || " ";
-      if (kind === "word" && word && (/[\p{L}\p{N}]/u.test(before) || /[\p{L}\p{N}]/u.test(after))) continue;
-      spans.push([at, at + key.length]);
-    }
-    return spans;
-  };
-  const colored = (text, features) => {
-    const weight = new Float64Array(text.length);
-    for (const [name, value] of features)
-      for (const [from, to] of ranges(text, name)) for (let i = from; i < to; i++) weight[i] += value;
-    const p = element("p", undefined, "message");
-    for (let i = 0; i < text.length;) {
-      let j = i + 1;
-      while (j < text.length && Math.sign(weight[j]) === Math.sign(weight[i])) j++;
-      const piece = text.slice(i, j);
-      p.append(weight[i] ? element("mark", piece, weight[i] > 0 ? "to-spam" : "to-ham") : piece);
-      i = j;
-    }
+    p.append(characters.slice(at).join(""));
     return p;
   };
   const item = (i) => {
@@ -147,7 +122,7 @@
     li.append(head);
     const features = data.features[i] || [];
     li.append(text === null ? element("p", "The text is not in this page; see predictions.csv.", "note")
-      : colored(text, features));
+      : colored(text, data.words[i] || []));
     if (features.length) {
       const list = element("p", undefined, "features");
       for (const [name, value] of features)

@@ -16,8 +16,9 @@ from mlflow.entities import Run
 from spam_mlflow.evaluation import bootstrap, comparison, explorer, plots, run_data
 from spam_mlflow.evaluation.bootstrap import BOOTSTRAPS
 from spam_mlflow.evaluation.comparison import METRICS, Difference, Scored
-from spam_mlflow.evaluation.explorer import Explain, ModelScores
+from spam_mlflow.evaluation.explorer import ModelScores
 from spam_mlflow.scorer.labels import is_spam
+from spam_mlflow.scorer.scorers import Scorer
 from spam_mlflow.tracking.run_folder import PLOTS_FOLDER, REPORT_FILE
 
 _DISAGREEMENTS = 50  # that are shown
@@ -208,7 +209,7 @@ def write_run(
     data: str,
     tables: Sequence[Table],
     folder: Path,
-    explain: Explain | None,
+    scorer: Scorer | None,
     training: pd.DataFrame,
 ) -> None:
     """Write the report of a training.
@@ -219,7 +220,7 @@ def write_run(
         data: The data in a few words.
         tables: Figures of data and split.
         folder: The run's folder.
-        explain: As for `explorer.data`.
+        scorer: As for `explorer.data`.
         training: The messages that the model was trained on.
     """
     part = holdout(frame, [model], data, [])
@@ -232,7 +233,7 @@ def write_run(
         "command promote runs it."
     )
     page = Page(title=model.name, verdict=verdict, holdouts=[part], tables=tables)
-    render(page, explorer.data(frame, [model], explain, training), folder)
+    render(page, explorer.data(frame, [model], scorer, training), folder)
 
 
 def _dots(

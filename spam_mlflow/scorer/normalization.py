@@ -28,10 +28,14 @@ _WIDE_GAP = re.compile(r"\s{2,}")
 _LETTER = r"[^\W\d_]"
 _PERHAPS_SPACED_OUT = re.compile(r"\s\S\s+\S\s")
 _SPACED_OUT = re.compile(r"(?<!\S)\S(?:\s+\S(?!\S)){3,}")
+JOINERS = ".-_*|/~,"
+"""Punctuation that is dropped where it joins single letters."""
+
+_JOINER = f"[{re.escape(JOINERS)}]"
 _PUNCTUATED = re.compile(
-    rf"(?<!{_LETTER}){_LETTER}(?:([.\-_*|/~,]){_LETTER})(?:\1{_LETTER})+(?!{_LETTER})"
+    rf"(?<!{_LETTER}){_LETTER}(?:({_JOINER}){_LETTER})(?:\1{_LETTER})+(?!{_LETTER})"
 )
-_PERHAPS_PUNCTUATED = re.compile(rf"([.\-_*|/~,]){_LETTER}\1")
+_PERHAPS_PUNCTUATED = re.compile(rf"({_JOINER}){_LETTER}\1")
 _LAST_LATIN = "\u024f"  # accented Latin letters stay: they are a language's, not an obfuscation
 _LEET_TABLE = str.maketrans("4@31!05$7", "aaeiiosst")
 _PERHAPS_LEET = re.compile(rf"[4@310$57](?:(?={_LETTER})|(?<={_LETTER}.))")

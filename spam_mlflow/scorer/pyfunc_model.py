@@ -102,6 +102,31 @@ class SpamModel(PythonModel):
             answer["explanation"] = self._scorer.explanations(texts)
         return answer
 
+    def word_contributions(self, text: str) -> dict[str, list[dict[str, Any]]]:
+        """Return what each word of a text adds to its logit, for the page of a serving app.
+
+        Args:
+            text: A message of at most 200,000 characters.
+
+        Returns:
+            Under `words` dictionaries with `start` and `end`, in characters of the text, and
+            `contribution`; under `others` those with `feature` and `contribution` of what is in no
+            word. All contributions together are the logit, log(spam / ham probability).
+
+        Raises:
+            MlflowException: (HTTP 400) If the model is not linear.
+        """
+        try:
+            with self.queues.queue(len(text)):
+                found = self._scorer.word_contributions(text)
+        except UserError as error:
+            raise MlflowException.invalid_parameter_value(str(error)) from error
+        words = zip(found.spans, found.words.tolist(), strict=True)
+        return {
+            "words": [{"start": a, "end": b, "contribution": moved} for (a, b), moved in words],
+            "others": [{"feature": n, "contribution": moved} for n, moved in found.others.items()],
+        }
+
 
 def _given_to_mlflow(argument: str, default: Any) -> Any:
     """Return what the caller gave to MLflow's `predict`.

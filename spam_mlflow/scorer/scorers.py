@@ -4,13 +4,16 @@ import hashlib
 import itertools
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from . import word_spans
 from .classifier import MODEL_FILE, TOKENIZER_FILE, Classifier, Metadata
 from .errors import UserError
+from .normalization import normalize
 from .vectorizers.ngram import NgramVectorizer
 
 CLASSIFIER = "classifier"
@@ -19,6 +22,8 @@ CLASSIFIER = "classifier"
 LINEAR_FILE = "linear-weights.npz"
 CHECKSUMS_FILE = "checksums.json"
 _HEADS = ("", "extra_", "gate_")  # prefixes of the weights of each linear function
+_INTERCEPT = "intercept"
+_NOT_LINEAR = "needs a linear model, such as ngram_linear; this one is not"
 _EXPLAINED = 10  # features that an explanation names, those that moved the score most
 
 
@@ -61,6 +66,34 @@ class Scorer(Protocol):
             UserError: If the model is not linear, so that its scores are no sum over features.
         """
         ...
+
+    def word_contributions(self, text: str) -> "WordContributions":
+        """Return what each word of a text adds to its logit.
+
+        Raises:
+            UserError: As by `explanations`.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class WordContributions:
+    """What the words of a text add to its logit, log(spam / ham probability).
+
+    The sum of all contributions is the logit.
+
+    Attributes:
+        spans: Start and end of each word in the text, in characters; a word is a stretch without
+            spaces. Those of the middle of a long text are missing, since it is not read.
+        words: Contribution of each word: of its features, and its share of those that are in
+            several words, shape (words,), float64.
+        others: Contribution of each feature that is in no word, and of the intercept, by its name,
+            the largest first.
+    """
+
+    spans: list[tuple[int, int]]
+    words: np.ndarray
+    others: dict[str, float]
 
 
 class LinearScorer:
@@ -105,12 +138,7 @@ class LinearScorer:
 
     def explanations(self, texts: Sequence[str]) -> list[list[dict[str, Any]]]:
         """Return the features that moved each text's score most; the others are summed up."""
-        rows, columns, values = self._vectorizer.coordinates(texts)
-        heads = self._vectorizer.dot(texts, self._coefficients) + self._intercepts
-        shares = self._shares(heads)
-        experts = self._coefficients[:, : shares.shape[1]]
-        moved = values * (experts[columns] * shares[rows]).sum(axis=1)
-        intercepts = (self._intercepts[: shares.shape[1]] * shares).sum(axis=1)
+        rows, columns, moved, intercepts = self._contributions(texts)
         order = np.lexsort((-np.abs(moved), rows))
         bounds = np.searchsorted(rows[order], np.arange(len(texts) + 1))
         explained = []
@@ -118,9 +146,43 @@ class LinearScorer:
             top = order[start : min(start + _EXPLAINED, end)]
             named = zip(self._vectorizer.names(columns[top]), moved[top].tolist(), strict=True)
             rest = [("all other features", moved[order[start + len(top) : end]].sum())]
-            parts = [*named, *rest, ("intercept", intercept)]
+            parts = [*named, *rest, (_INTERCEPT, intercept)]
             explained.append([{"feature": n, "contribution": float(c)} for n, c in parts])
         return explained
+
+    def word_contributions(self, text: str) -> WordContributions:
+        """Return what each word of a text adds to its logit."""
+        normal = normalize(text)
+        _, columns, moved, intercepts = self._contributions([text])
+        chunks, places = self._vectorizer.places(normal)
+        of_column = np.bincount(columns, moved, minlength=self._vectorizer.n_features)
+        shares = np.bincount(places.columns, places.shares, minlength=len(of_column))
+        parts = of_column[places.columns] * places.shares / shares[places.columns]
+        of_chunk = np.bincount(places.chunks, parts, minlength=len(chunks))
+        lengths = np.array(list(map(len, chunks)), dtype=np.int64)
+        found = word_spans.find(text, normal)
+        of_character = np.repeat(of_chunk / lengths, lengths)
+        words = np.bincount(found.owners, of_character, minlength=len(found.spans))
+        alone = np.flatnonzero((shares == 0) & (of_column != 0))
+        named = zip(self._vectorizer.names(alone), of_column[alone].tolist(), strict=True)
+        others = sorted([*named, (_INTERCEPT, float(intercepts[0]))], key=lambda one: -abs(one[1]))
+        return WordContributions(found.spans, words, dict(others))
+
+    def _contributions(
+        self, texts: Sequence[str]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Return what each feature of the texts adds to their logits.
+
+        Returns:
+            The row, column and contribution of each feature of a text, all of shape (entries,), and
+            the intercept of each text, shape (texts,).
+        """
+        rows, columns, values = self._vectorizer.coordinates(texts)
+        heads = self._vectorizer.dot(texts, self._coefficients) + self._intercepts
+        shares = self._shares(heads)
+        experts = self._coefficients[:, : shares.shape[1]]
+        moved = values * (experts[columns] * shares[rows]).sum(axis=1)
+        return rows, columns, moved, (self._intercepts[: shares.shape[1]] * shares).sum(axis=1)
 
 
 def sigmoid(log_odds: np.ndarray) -> np.ndarray:
@@ -164,7 +226,15 @@ class KerasScorer:
         Raises:
             UserError: In any case.
         """
-        raise UserError("explain=true needs a linear model, such as ngram_linear; this one is not")
+        raise UserError(f"explain=true {_NOT_LINEAR}")
+
+    def word_contributions(self, text: str) -> WordContributions:
+        """Refuse, likewise.
+
+        Raises:
+            UserError: In any case.
+        """
+        raise UserError(f"what words contribute {_NOT_LINEAR}")
 
 
 def load(folder: Path) -> Scorer:

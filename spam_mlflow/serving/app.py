@@ -23,14 +23,16 @@ from spam_mlflow.inference_store.records import (
     timestamp,
 )
 from spam_mlflow.inference_store.store import Store
+from spam_mlflow.scorer import request_bodies
 from spam_mlflow.scorer.request_bodies import RefusedRequestError
-from spam_mlflow.serving import exports, openapi_page
+from spam_mlflow.serving import explanations, exports, neighbors, openapi_page
 from spam_mlflow.serving.guard import CLIENT, Guard, refusal
 from spam_mlflow.serving.recorder import Recorder
 from spam_mlflow.serving.served_model import ServedModel
 from spam_mlflow.serving.tokens import Tokens
 
 _LONGEST_BODY = 20_000  # bytes, of feedback
+_LONGEST_EXPLAINED = 2_500_000  # bytes; JSON may write 12 of them for a character
 _LONGEST_PAGE = 200  # inferences
 _FILES = {"page.html": "text/html", "page.js": "text/javascript", "page.css": "text/css"}
 _NO_STORE = "nothing is stored: the server was started with store=none"
@@ -145,6 +147,11 @@ def _add_model(app: FastAPI, parts: Parts) -> None:
             "text": parts.store.texts.form if parts.store else "off",
         }
 
+    @app.post("/explanations", summary="What the words of one message contribute to its score")
+    async def explain(request: Request) -> dict[str, Any]:
+        body = await _json_body(request, _LONGEST_EXPLAINED)
+        return await run_in_threadpool(_explained, parts, body)
+
     @app.get("/metrics", summary="Counters in the format of Prometheus")
     def metrics() -> Response:
         counts = parts.recorder.counts
@@ -193,6 +200,11 @@ def _add_inferences(app: FastAPI, parts: Parts) -> None:
         found = _found(store, inference_id)
         return next(exports.shown(store, [found]))
 
+    @app.get("/inferences/{inference_id}/similar", summary="Recent ones of similar messages")
+    def similar(inference_id: str) -> dict[str, Any]:
+        store = parts.require_store()
+        return neighbors.similar(store, _found(store, inference_id))
+
 
 def _add_feedback(app: FastAPI, parts: Parts) -> None:
     body = {"content": {"application/json": {"schema": FeedbackBody.model_json_schema()}}}
@@ -205,7 +217,7 @@ def _add_feedback(app: FastAPI, parts: Parts) -> None:
     )
     async def feedback(inference_id: str, request: Request) -> dict[str, str]:
         store = parts.require_store()
-        said = _feedback_body(await _body(request), request.headers.get("content-type", ""))
+        said = _feedback_body(await _json_body(request, _LONGEST_BODY))
         reporter = _reporter(said.reporter)
         item = await run_in_threadpool(_add, store, inference_id, said, reporter)
         return exports.shown_feedback(item)
@@ -271,26 +283,48 @@ def _reporter(given: str | None) -> str:
     return f"{client.name}/{given}" if client.name else given
 
 
-async def _body(request: Request) -> bytes:
-    """Return the body of a request, if it is not longer than feedback can be."""
-    body = b""
+async def _json_body(request: Request, longest: int) -> bytes:
+    """Return the JSON of a request.
+
+    Args:
+        request: The request.
+        longest: Bytes that it may have.
+
+    Raises:
+        RefusedRequestError: If it is longer, or of another content type.
+    """
+    # Only JSON: browsers send other types to any server without asking it first.
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        message = "send 'Content-Type: application/json'"
+        raise RefusedRequestError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, message)
+    body = bytearray()
     async for part in request.stream():
         body += part
-        if len(body) > _LONGEST_BODY:
-            message = f"feedback has at most {_LONGEST_BODY:,} bytes"
+        if len(body) > longest:
+            message = f"the body may have at most {longest:,} bytes"
             raise RefusedRequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message)
-    return body
+    return bytes(body)
 
 
-def _feedback_body(body: bytes, content_type: str) -> FeedbackBody:
-    # Only JSON: browsers send other types to any server without asking it first.
-    if content_type.partition(";")[0].strip().lower() != "application/json":
-        message = "send feedback as 'Content-Type: application/json'"
-        raise RefusedRequestError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, message)
+def _feedback_body(body: bytes) -> FeedbackBody:
     try:
         return TypeAdapter(FeedbackBody).validate_json(body)
     except ValidationError as error:
         raise RefusedRequestError(HTTPStatus.BAD_REQUEST, _first(error.errors())) from error
+
+
+def _explained(parts: Parts, body: bytes) -> dict[str, Any]:
+    try:
+        texts, _ = request_bodies.read(body)
+    except RefusedRequestError:
+        raise
+    except UserError as error:
+        raise RefusedRequestError(HTTPStatus.BAD_REQUEST, str(error)) from error
+    if len(texts) != 1:
+        message = f"one message is explained at a time, not {len(texts):,}"
+        raise RefusedRequestError(HTTPStatus.BAD_REQUEST, message)
+    return explanations.explained(parts.served.current, texts[0])
 
 
 def _first(errors: Any) -> str:

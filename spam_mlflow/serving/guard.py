@@ -94,7 +94,7 @@ class Guard:
 
 def _needed(method: str, path: str) -> Scope | None:
     """Return the scope that a request needs; None if any token will do."""
-    if path == "/invocations":
+    if path in ("/invocations", "/explanations"):
         return "score"
     if path.startswith("/inferences"):
         return "feedback" if method == "POST" else "read"

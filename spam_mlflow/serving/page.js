@@ -2,7 +2,8 @@
 // Texts are only ever set as text, never as HTML.
 
 const SHOWN = 300; // characters of a text in the list
-const WORDS = 400; // words that are colored
+const COLORED = 25000; // characters of a message that are shown with their colors
+const FAINT = 0.05; // share of the largest contribution below which a word has no color
 const LIMIT = 10; // inferences in the list at a time
 
 const part = (id) => document.getElementById(id);
@@ -28,6 +29,9 @@ async function request(path, body) {
   return said;
 }
 
+// The form of a request that versions of all ages read.
+const one = (text) => ({ dataframe_split: { columns: ["text"], data: [[text]] } });
+
 function say(text) {
   part("status").textContent = text;
 }
@@ -48,28 +52,20 @@ async function check(event) {
   say("…");
   try {
     const model = await showModel();
-    const answer = await explained(text);
+    const answer = await request("invocations", one(text));
     const row = answer.predictions[0];
     part("result").hidden = false;
     part("verdict").replaceChildren("This is ", element("span", row.label, `label-${row.label}`));
     showBar(row.spam_probability, model.threshold);
-    showWhy(text, row.explanation);
     const id = answer.inference_ids ? answer.inference_ids[0] : null;
     part("judge").replaceChildren(...(id ? buttons(id) : []));
-    if (model.store) await showList(false);
-    say(`This is ${row.label}.`);
+    // What fails here leaves the verdict as it is.
+    const failed = (await Promise.allSettled([showWhy(text), showNear(id), model.store ? showList(false) : null]))
+      .filter((one) => one.status === "rejected").map((one) => one.reason.message);
+    say([`This is ${row.label}.`, ...failed].join(" "));
   } catch (error) {
     part("result").hidden = true;
     say(error.message);
-  }
-}
-
-async function explained(text) {
-  try {
-    return await request("invocations", { inputs: [text], params: { explain: true } });
-  } catch (error) { // only linear models can explain their scores
-    if (!/explain/.test(error.message)) throw error;
-    return request("invocations", { inputs: [text] });
   }
 }
 
@@ -80,43 +76,59 @@ function showBar(probability, threshold) {
   part("numbers").textContent = `Spam probability ${percent(probability)}; spam from ${percent(threshold)} on (the line)`;
 }
 
-function showWhy(text, explanation) {
-  part("why").hidden = !explanation;
-  if (!explanation) return;
-  const rows = explanation.map(({ feature, contribution }) => {
+async function showWhy(text) {
+  part("why").hidden = true;
+  const why = await request("explanations", one(text));
+  part("reason").textContent = why.reason ? `Words have no color: ${why.reason}.` : "";
+  part("legend").hidden = !why.words;
+  showTable("others", why.others);
+  showTable("features", why.features);
+  part("words").replaceChildren(...colored(text, why.words || []));
+  part("why").hidden = false;
+}
+
+function showTable(id, rows) {
+  part(id).hidden = !rows;
+  part(id).tBodies[0].replaceChildren(...(rows || []).map(({ feature, contribution }) => {
     const row = document.createElement("tr");
     row.append(element("td", feature), element("td", contribution.toFixed(3)));
     return row;
-  });
-  part("features").replaceChildren(...rows);
-  const words = text.slice(0, 20 * WORDS).split(/(\s+)/).slice(0, 2 * WORDS);
-  const moved = contributions(words, explanation);
-  const most = Math.max(...moved.map(Math.abs), 1e-9);
-  part("words").replaceChildren(...words.map((word, at) => colored(word, moved[at] / most)),
-    words.join("").length < text.length ? "…" : "");
+  }));
 }
 
-// What each word shares of the features that it holds.
-function contributions(words, explanation) {
-  const plain = words.map((word) => word.toLowerCase().replace(/^[^\p{L}\p{N}]+|[^\p{L}\p{N}]+$/gu, ""));
-  const moved = words.map(() => 0);
-  for (const { feature, contribution } of explanation) {
-    const [kind, ...rest] = feature.split(":");
-    const gram = rest.join(":");
-    if (!gram || kind === "style" || kind === "shape") continue;
-    const whole = gram.trim().split(/\s+/);
-    const holds = plain.map((word) => word !== "" && (kind === "word" ? whole.includes(word) : word.includes(gram.trim())));
-    const count = holds.filter(Boolean).length;
-    holds.forEach((held, at) => { if (held) moved[at] += contribution / count; });
+// The message with its words colored; the server counts characters, and strings have halves of some.
+function colored(text, words) {
+  const characters = [...text];
+  const most = Math.max(1e-9, ...words.map((word) => Math.abs(word.contribution)));
+  const parts = [];
+  let at = 0;
+  for (const { start, end, contribution } of words) {
+    if (start >= COLORED) break;
+    parts.push(characters.slice(at, start).join(""));
+    at = Math.min(end, COLORED);
+    parts.push(word(characters.slice(start, at).join(""), contribution, contribution / most));
   }
-  return moved;
+  parts.push(characters.slice(at, COLORED).join(""));
+  const left = characters.length - COLORED;
+  return left > 0 ? [...parts, `… (${left} characters more)`] : parts;
 }
 
-function colored(word, weight) {
-  if (Math.abs(weight) < 0.05 || !word.trim()) return document.createTextNode(word);
-  const made = element("span", word, `word ${weight > 0 ? "spam" : "ham"}`);
+function word(text, contribution, weight) {
+  if (Math.abs(weight) < FAINT) return text;
+  const made = element("span", text, `word ${weight > 0 ? "spam" : "ham"}`);
   made.style.setProperty("--weight", (0.15 + 0.45 * Math.abs(weight)).toFixed(2));
+  made.title = contribution.toFixed(3);
   return made;
+}
+
+async function showNear(id) {
+  part("near").hidden = true;
+  if (!id) return;
+  const near = await request(`inferences/${id}/similar`);
+  const count = `${near.found} of the ${near.searched} newest`;
+  part("near-about").textContent = near.reason ? `Not known: ${near.reason}.` : `${count} are similar.`;
+  part("similar").replaceChildren(...near.inferences.map(listed));
+  part("near").hidden = false;
 }
 
 function buttons(id) {
@@ -131,10 +143,21 @@ function buttons(id) {
 async function judge(id, label) {
   try {
     await request(`inferences/${id}/feedback`, { label });
-    await showList(false);
     say(`Noted: it is ${label}.`);
+    await refresh(id);
   } catch (error) {
     say(error.message);
+  }
+}
+
+// Only what is said of it is written anew, so that the button that was pressed keeps the focus.
+async function refresh(id) {
+  const items = document.querySelectorAll(`[data-inference="${id}"]`);
+  if (!items.length) return;
+  const row = await request(`inferences/${id}`);
+  for (const item of items) {
+    const { similarity } = item.dataset;
+    item.querySelector(".about").replaceChildren(...about({ ...row, similarity }));
   }
 }
 
@@ -156,16 +179,24 @@ async function showList(more) {
 
 function listed(row) {
   const made = document.createElement("li");
+  made.dataset.inference = row.id;
+  if (row.similarity !== undefined) made.dataset.similarity = row.similarity;
   const text = row.text === null ? `(text not stored: ${row.text_form})` : row.text;
   const cut = [...text.slice(0, 2 * SHOWN)].slice(0, SHOWN).join("");
   const shown = element("bdi", cut.length < text.length ? `${cut}… (${text.length} characters)` : text, "text");
   shown.dir = "auto";
-  const about = element("span", "", "about");
-  about.append(element("span", row.label, `label-${row.label}`),
-    ` ${percent(row.spam_probability)}, version ${row.model_version}, ${row.at}`,
-    row.feedback.map((said) => `; ${said.reporter}: ${said.label}`).join(""));
-  made.append(about, shown, ...buttons(row.id));
+  const head = element("span", "", "about");
+  head.append(...about(row));
+  made.append(head, shown, ...buttons(row.id));
   return made;
+}
+
+function about(row) {
+  const similarity = row.similarity === undefined ? "" : `, ${percent(row.similarity)} alike`;
+  const said = row.feedback.map(({ reporter, label }) => element("span", `${reporter}: ${label}`,
+    label === row.label ? "flag" : "flag other"));
+  return [element("span", row.label, `label-${row.label}`),
+    ` ${percent(row.spam_probability)}, version ${row.model_version}, ${row.at}${similarity} `, ...said];
 }
 
 function guarded(action) {

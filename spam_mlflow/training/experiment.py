@@ -187,11 +187,11 @@ class Experiment:
             self._write_report(fitted, test, title, folder)
 
     def _write_report(self, fitted: Fit, test: Report, title: str, folder: Path) -> None:
-        explain = None
+        scorer = None
         if fitted.linear_weights is not None:
             with tempfile.TemporaryDirectory() as scratch:
                 scorers.export(fitted.classifier, fitted.linear_weights, Path(scratch))
-                explain = scorers.load(Path(scratch)).explanations
+                scorer = scorers.load(Path(scratch))
         parts = self.split.frame["part"]
         columns = ["part", "source", "label"]
         rows = self.split.frame.groupby(columns).size().reset_index(name="messages")
@@ -202,7 +202,7 @@ class Experiment:
             f"{self.messages.name}, split {self.split.name}",
             [("Data", (*columns, "messages"), counts)],
             folder,
-            explain,
+            scorer,
             self.split.frame[parts != "test"],
         )
 

@@ -42,6 +42,8 @@ def test_scorer_keras_and_explanations_agree(fitted: tuple[Fit, Fit], tmp_path: 
     np.testing.assert_allclose(scores, both.classifier.spam_probability(texts), atol=1e-5)
     logits = [sum(part["contribution"] for part in e) for e in scorer.explanations(texts)]
     np.testing.assert_allclose(sigmoid(np.array(logits)), scores, rtol=1e-6, atol=1e-12)
+    found = scorer.word_contributions(texts[0])
+    assert found.words.sum() + sum(found.others.values()) == pytest.approx(logits[0], abs=1e-5)
     both.classifier.save(tmp_path / "keras")
     loaded = Classifier.load(tmp_path / "keras").spam_probability(texts)
     np.testing.assert_allclose(loaded, scores, atol=1e-5)

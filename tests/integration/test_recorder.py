@@ -20,6 +20,7 @@ from spam_mlflow.inference_store.store import inferences
 from spam_mlflow.inference_store.texts import TextPolicy
 from spam_mlflow.jobs import serve
 from spam_mlflow.serving import served_model
+from spam_mlflow.serving.explanations import explained
 from spam_mlflow.serving.recorder import Recorder
 from spam_mlflow.serving.served_model import ServedModel
 
@@ -60,6 +61,14 @@ def test_a_version_of_before_the_scorer_is_recorded_too(store: SqliteStore) -> N
     assert ask(recorder, odd)[0] == 200
     newest = next(inferences(store))
     assert (newest.text, newest.text_form) == (None, "off")
+
+
+def test_a_version_without_contributions_of_words_says_so() -> None:
+    old = ROOT / "tests" / "fixtures" / "version_before_scorer" / "model"
+    found = explained(ServedModel(MlflowClient(), str(old)).current, TEXTS[0])
+    assert (found["words"], found["others"]) == (None, None)
+    assert "was logged before" in found["reason"]
+    assert "intercept" in [part["feature"] for part in found["features"]]
 
 
 def test_a_store_that_fails_costs_no_answer(

@@ -14,10 +14,30 @@ from support.project import Trained
 
 from spam_mlflow.evaluation import report
 from spam_mlflow.evaluation.explorer import ModelScores
+from spam_mlflow.scorer.scorers import WordContributions
 from spam_mlflow.tracking.run_folder import REPORT_FILE
 
 ATTACK = "</script><script>document.title = 'taken'</script><img src=x onerror=alert(1)> &pound;5"
 THRESHOLDS = (0.0, 0.1234, 0.5, 0.9, 1.0)
+
+
+class FirstWord:
+    """A scorer whose scores come from the first word of a text."""
+
+    threshold = 0.5
+
+    def spam_probability(self, texts: Sequence[str]) -> np.ndarray:
+        return np.full(len(texts), 0.5)
+
+    def scores_and_doubts(self, texts: Sequence[str]) -> tuple[np.ndarray, list[str | None]]:
+        return self.spam_probability(texts), [None] * len(texts)
+
+    def explanations(self, texts: Sequence[str]) -> list[list[dict[str, Any]]]:
+        part = {"feature": "word:message", "contribution": 1.5}
+        return [[part] for _ in texts]
+
+    def word_contributions(self, text: str) -> WordContributions:
+        return WordContributions([(0, len(text.split(maxsplit=1)[0]))], np.array([1.5]), {})
 
 
 @pytest.fixture(scope="module")
@@ -32,13 +52,8 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pd.DataFrame, 
     frame["text"] = [ATTACK, *(f"message number {n} of many words" for n in range(1, 10_000))]
     folder = tmp_path_factory.mktemp("report")
     training = pd.DataFrame({"text": ["message <b>seen</b> before"], "label": ["ham"]})
-
-    def explain(texts: Sequence[str]) -> list[list[dict[str, Any]]]:
-        part = {"feature": "word:message", "contribution": 1.5}
-        return [[part] for _ in texts]
-
     model = ModelScores("m", scores, 0.5)
-    report.write_run(frame, model, "a", [], folder, explain, training)
+    report.write_run(frame, model, "a", [], folder, FirstWord(), training)
     return folder / REPORT_FILE, frame, scores
 
 

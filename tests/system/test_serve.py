@@ -5,6 +5,7 @@ import csv
 import dataclasses
 import io
 import json
+import math
 import os
 import random
 import re
@@ -223,6 +224,42 @@ def test_feedback_is_kept_beside_the_inference(app: App) -> None:
     assert app.ask("POST", missing, json={"label": "ham"}).status_code == 404
 
 
+def test_the_words_of_a_message_contribute_to_its_score(app: App) -> None:
+    text = "Subscribe to my \U0001f600 channel &amp; \ud83d win"
+    found = app.ask("POST", "/explanations", SCORER, json={"inputs": [text]}).json()
+    assert (found["model"]["version"], found["reason"]) == ("1", None)
+    words = {text[word["start"] : word["end"]]: word["contribution"] for word in found["words"]}
+    assert list(words) == text.split()
+    assert words["Subscribe"] > 0
+    logit = sum(words.values()) + sum(part["contribution"] for part in found["others"])
+    (row,) = app.score([text])["predictions"]
+    assert 1 / (1 + math.exp(-logit)) == pytest.approx(row["spam_probability"], abs=1e-6)
+    for body, status in (
+        ({"inputs": [HAM, SPAM]}, 400),
+        ({"inputs": [None]}, 400),
+        ({"inputs": ["x" * 200_001]}, 400),
+        ({"inputs": ["x" * 2_600_000]}, 413),
+        ({"text": HAM}, 400),
+    ):
+        assert app.ask("POST", "/explanations", json=body).status_code == status
+    form = {"Content-Type": "text/plain"}
+    assert app.ask("POST", "/explanations", data="{}", headers=form).status_code == 415
+
+
+def test_inferences_of_similar_messages_are_found(app: App) -> None:
+    campaign = [f"Your zebra voucher number {n} is waiting, collect it at noon" for n in range(7)]
+    *made, newest = app.score([*campaign, "nothing like the others at all"])["inference_ids"]
+    said = {"label": "ham", "reporter": "ann"}
+    assert app.ask("POST", f"/inferences/{made[3]}/feedback", json=said).ok
+    near = app.get(f"/inferences/{made[-1]}/similar")
+    assert (near["found"], near["reason"], len(near["inferences"])) == (6, None, 5)
+    assert [row["id"] for row in near["inferences"]] == made[-2::-1][:5]  # alike: the newest first
+    assert all(row["similarity"] > 0.5 for row in near["inferences"])
+    assert [one["label"] for row in near["inferences"] for one in row["feedback"]] == ["ham"]
+    assert app.get(f"/inferences/{newest}/similar")["inferences"] == []
+    assert app.ask("GET", f"/inferences/{made[0]}/similar", SCORER).status_code == 403
+
+
 def test_an_export_is_read_back_as_it_was_stored(app: App) -> None:
     texts = [text for text in ODD if text != "\0"]
     made = app.score(texts)["inference_ids"]
@@ -288,6 +325,8 @@ def test_the_page_shows_label_probability_words_and_takes_feedback(app: App, pag
     assert shown == pytest.approx(newest["spam_probability"], abs=1e-4)
     assert page.value("document.getElementById('words').textContent") == text
     assert page.value("document.querySelectorAll('#words .word').length") > 0
+    assert page.value("document.querySelector('#others td').textContent") == "intercept"
+    assert page.value("document.getElementById('reason').textContent") == ""
     assert (
         page.value("document.querySelectorAll('#words script, #words img, #list img').length") == 0
     )
@@ -302,7 +341,23 @@ def test_the_page_shows_label_probability_words_and_takes_feedback(app: App, pag
     page.wait("document.getElementById('status').textContent === 'Noted: it is spam.'")
     said = app.get(f"/inferences/{newest['id']}")["feedback"]
     assert [(one["label"], one["reporter"]) for one in said] == [("spam", "ops")]
-    assert "ops: spam" in page.value("document.querySelector('#list .about').textContent")
+    page.wait("document.querySelector('#list .about').textContent.includes('ops: spam')")
+    assert page.value("document.activeElement.textContent") == "It is spam"
+
+
+def test_the_page_shows_similar_messages_and_takes_feedback_on_them(app: App, page: Page) -> None:
+    text = "Your quagga parcel \U0001f600 is waiting at gate 12, come and collect it"
+    (known,) = app.score([text.replace("12", "13")])["inference_ids"]
+    check(page, text)
+    flag = f"document.querySelector('#similar [data-inference=\"{known}\"]')"
+    assert "100.0 % alike" in page.value(f"{flag}.querySelector('.about').textContent")
+    page.value(f"{flag}.querySelector('button').click()")
+    page.wait(f"{flag}.querySelector('.flag')?.textContent === 'ops: ham'")
+    assert [one["label"] for one in app.get(f"/inferences/{known}")["feedback"]] == ["ham"]
+    assert page.value("document.getElementById('words').textContent") == text
+    assert page.value(
+        "[...document.querySelectorAll('#words .word')].every((e) => !/\\s/.test(e.textContent))"
+    )
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ from support.model_folder import BEFORE
 
 from spam_mlflow.errors import UserError
 from spam_mlflow.scorer import scorers
-from spam_mlflow.scorer.classifier import FORMAT_VERSION, METADATA_FILE
+from spam_mlflow.scorer.classifier import FORMAT_VERSION, METADATA_FILE, TOKENIZER_FILE
 from spam_mlflow.scorer.normalization import NORMALIZER_VERSION
+from spam_mlflow.scorer.vectorizers.ngram import NgramVectorizer
 
 
 @pytest.fixture
@@ -51,5 +52,47 @@ def test_a_score_is_the_sigmoid_of_all_that_explains_it(files: Path) -> None:
     np.testing.assert_allclose(
         scorer.spam_probability(texts), 1 / (1 + np.exp(-np.array(logits))), rtol=0, atol=1e-8
     )
+    for text, logit in zip(texts, logits, strict=True):
+        found = scorer.word_contributions(text)
+        assert found.words.sum() + sum(found.others.values()) == pytest.approx(logit, abs=1e-5)
     with np.load(files / scorers.LINEAR_FILE) as weights:
         assert logits[2] == pytest.approx(float(weights["intercept"]), abs=0.5)
+
+
+def contributions(files: Path, text: str, *features: str) -> dict[str, float]:
+    """Return what the words of a text contribute where only some features count, each as much."""
+    vectorizer = NgramVectorizer.from_dict(json.loads((files / TOKENIZER_FILE).read_text()))
+    counts = np.isin(vectorizer.feature_names, features)
+    assert counts.sum() == len(features)
+    np.savez(files / scorers.LINEAR_FILE, coefficients=1.0 * counts, intercept=np.zeros(()))
+    checksums = json.loads((files / scorers.CHECKSUMS_FILE).read_text())
+    checksums[scorers.LINEAR_FILE] = scorers.sha256(files / scorers.LINEAR_FILE)
+    (files / scorers.CHECKSUMS_FILE).write_text(json.dumps(checksums))
+    found = scorers.load(files).word_contributions(text)
+    words = [text[start:end] for start, end in found.spans]
+    return {w: moved for w, moved in zip(words, found.words.tolist(), strict=True) if moved}
+
+
+def test_a_feature_contributes_where_it_is(files: Path) -> None:
+    text = "Your parcel will be here, your loan account too"
+    (one, two) = contributions(files, text, "word:parcel", "word:loan").items()
+    assert (one[0], two[0]) == ("parcel", "loan")
+    pair = contributions(files, text, "word:your parcel")
+    assert pair == {"Your": pytest.approx(pair["parcel"]), "parcel": pair["parcel"]}
+    assert set(contributions(files, text, "char:cc")) == {"account"}
+    # "unpai" and "d" are two words whose letters run on in the skeleton.
+    split = contributions(files, "the unpai d toll", "skeleton:aid")
+    assert split["unpai"] == pytest.approx(2 * split["d"])
+    assert contributions(files, text, "style:characters") == {}
+
+
+def test_disguised_words_contribute_as_they_are_written(files: Path) -> None:
+    for text, words in (
+        ("an un\u200bpaid toll", ["un\u200bpaid"]),
+        ("an u.n.p.a.i.d toll", ["u.n.p.a.i.d"]),
+        ("4n unp41d t0ll &amp; m0re", ["unp41d"]),
+        ("an \u0443 un\u0440aid b", ["un\u0440aid"]),
+        ("is u n p a i d by me", ["u", "n", "p", "a", "i", "d"]),
+        ("x " * 12_000 + "unpaid", ["unpaid"]),
+    ):
+        assert list(contributions(files, text, "word:unpaid")) == words, text

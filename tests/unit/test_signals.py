@@ -6,6 +6,7 @@ import pytest
 
 from spam_mlflow.data.slow_texts import SLOW_TEXTS
 from spam_mlflow.models import lexicons
+from spam_mlflow.scorer.normalization import normalize
 from spam_mlflow.scorer.vectorizers.ngram import NgramVectorizer
 from spam_mlflow.scorer.vectorizers.signals import KINDS, PAIRS, Signals
 
@@ -68,6 +69,27 @@ def test_one_text_and_many_have_the_same_signals(vectorizer: NgramVectorizer) ->
     for at in range(4):
         fresh = NgramVectorizer.from_dict(vectorizer.to_dict())
         np.testing.assert_allclose(fresh.transform([texts[at]]).toarray()[0], many[at], atol=1e-6)
+
+
+def test_signals_are_where_their_words_are(vectorizer: NgramVectorizer) -> None:
+    chunks, places = vectorizer.places("Text WIN to 80086")
+    where: dict[str, set[str]] = {}
+    for name, chunk in zip(vectorizer.names(places.columns), places.chunks, strict=True):
+        where.setdefault(name, set()).add(chunks[chunk])
+    assert where["signal:prize"] == {"WIN"}
+    assert where["signal:texting + number of 5"] == {"Text", "80086"}
+
+
+@pytest.mark.parametrize("text", ["Text WIN to 80086", "", *SLOW_TEXTS.values()])
+def test_every_feature_but_those_of_style_has_a_place(
+    vectorizer: NgramVectorizer, text: str
+) -> None:
+    _, columns, _ = vectorizer.coordinates([text])
+    _, places = vectorizer.places(normalize(text))
+    shares = np.bincount(places.columns, places.shares, minlength=vectorizer.n_features)
+    assert set(places.columns) <= set(columns)
+    missing = set(columns) - set(np.flatnonzero(shares > 0))
+    assert all(name.startswith("style:") for name in vectorizer.names(np.array(list(missing))))
 
 
 def test_a_stored_vectorizer_keeps_the_words_it_was_made_with() -> None:

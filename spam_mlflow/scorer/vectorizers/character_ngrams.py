@@ -5,7 +5,7 @@ back. Ten bits are enough for Latin script and the symbols that messages in it u
 characters share one code and are read back as U+FFFD.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -51,9 +51,37 @@ def find(
         For each n-gram the position of its text, and the n-gram as an integer; both int64, shape
         (n-grams,).
     """
+    found = list(_ngrams(codes, shortest, longest))
+    ats, keys = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return owners[ats], keys
+
+
+def places(
+    codes: np.ndarray, shortest: int, longest: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return all n-grams of a text as `find` does, and where they are.
+
+    Args:
+        codes: As for `find`; likewise the others.
+        shortest: Characters of the shortest n-gram.
+        longest: Characters of the longest n-gram.
+
+    Returns:
+        For each n-gram its first character, its number of characters, and the n-gram as an integer;
+        all int64, shape (n-grams,).
+    """
+    found = list(_ngrams(codes, shortest, longest))
+    ats, keys = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    lengths = np.repeat(np.arange(shortest, longest + 1), [len(at) for at, _ in found])
+    return ats, lengths, keys
+
+
+def _ngrams(
+    codes: np.ndarray, shortest: int, longest: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield, for each length, where n-grams begin and the n-grams as integers."""
     inside, spaces = codes != 0, codes == _SPACE
     keys, valid = codes, inside
-    found = []
     for length in range(1, longest + 1):
         if length > 1:
             # A space that was the last character is now an inner one, unless it is also the first.
@@ -62,8 +90,7 @@ def find(
             valid = valid[:-1] & inside[length - 1 :] & ~inner
         if length >= shortest:
             at = np.flatnonzero(valid)
-            found.append((owners[at], keys[at]))
-    return np.concatenate([o for o, _ in found]), np.concatenate([k for _, k in found])
+            yield at, keys[at]
 
 
 def pack(ngrams: Sequence[str]) -> np.ndarray:

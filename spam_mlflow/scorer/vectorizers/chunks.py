@@ -16,6 +16,7 @@ from ..normalization import skeleton
 from . import character_ngrams, style_features
 from .chunk_memory import END, ChunkMemory, Chunks, Lists
 from .signals import Signals
+from .sparse_rows import Places
 from .style_features import CHUNK_COUNTS
 from .vocabulary import CHUNK_BLOCKS, Numbering, Vocabulary, with_blocks, word_pairs
 from .word_segmentation import WordSegmenter
@@ -73,7 +74,8 @@ class GramReader:
         numbers = chunks.words.owners(owner), chunks.words.numbers.astype(np.int64)
         codes = chunks.skeleton.numbers.astype(np.int64)
         skeletons = character_ngrams.find(codes, chunks.skeleton.owners(owner), *self._skeleton)
-        across = [word_pairs(*numbers), skeletons]
+        pairs, pair_keys = word_pairs(*numbers)
+        across = [(numbers[0][pairs], pair_keys), skeletons]
         keys = with_blocks([key for _, key in across], ("word", "skeleton"))
         owners, ids = self._encoded(np.concatenate([owners for owners, _ in across]), keys)
         style = style_features.style(normal, owner, chunks.counts)
@@ -189,6 +191,39 @@ class ColumnReader(GramReader):
     ) -> None:
         super().__init__(characters, skeleton, vocabulary.words, vocabulary.shapes, signals)
         self._vocabulary, self._segmenter = vocabulary, segmenter
+
+    def places(self, normal: str) -> tuple[list[str], Places, Places]:
+        """Return the chunks of one normalized text, and in which of them its features are.
+
+        Returns:
+            The chunks, the places of the grams, and those of the signals, whose columns count from
+            the first signal.
+        """
+        chunks, _ = self._chunks([normal])
+        order = np.arange(len(chunks.counts))
+        owners, words = chunks.words.owners(order), chunks.words.numbers.astype(np.int64)
+        first, keys = word_pairs(np.zeros_like(owners), words)
+        kept, pairs = self._encoded(first, with_blocks([keys], ["word"]))
+        inside = chunks.grams.numbers.astype(np.int64)
+        parts = [
+            Places(inside, chunks.grams.owners(order), np.ones(len(inside))),
+            *(Places(pairs, owners[kept + n], np.full(len(pairs), 0.5)) for n in (0, 1)),
+            self._skeleton_places(chunks.skeleton),
+        ]
+        found = chunks.signals.owners(order), chunks.signals.numbers
+        signals = self._signals.places(*found) if self._signals else Places.joined([])
+        return self._pieces(normal), Places.joined(parts), signals
+
+    def _skeleton_places(self, letters: Lists) -> Places:
+        """Return the places of the skeleton's n-grams: each of their characters is in a chunk."""
+        chunk, codes = letters.owners(np.arange(len(letters.sizes))), letters.numbers
+        starts, lengths, keys = character_ngrams.places(codes.astype(np.int64), *self._skeleton)
+        kept, columns = self._encoded(np.arange(len(keys)), with_blocks([keys], ["skeleton"]))
+        starts, lengths = starts[kept], lengths[kept]
+        last = np.repeat(np.cumsum(lengths) - lengths, lengths)
+        characters = np.repeat(starts, lengths) + np.arange(lengths.sum()) - last
+        shares = np.repeat(1 / lengths, lengths)
+        return Places(np.repeat(columns, lengths), chunk[characters], shares)
 
     def _encoded(self, owners: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         columns = self._vocabulary.find(keys)

@@ -17,7 +17,7 @@ from ..normalization import normalize
 from . import character_ngrams, familiarity, sparse_rows
 from .chunks import ColumnReader, GramReader
 from .signals import Signals
-from .sparse_rows import Coordinates
+from .sparse_rows import Coordinates, Places
 from .style_features import STYLE
 from .vocabulary import BLOCKS, Numbering, Vocabulary
 from .word_segmentation import WordSegmenter, needs_segmentation
@@ -194,6 +194,15 @@ class NgramVectorizer:
             start += len(part)
         rows, columns, values = (np.concatenate(parts) for parts in zip(*entries, strict=True))
         return rows, columns, values
+
+    def places(self, normal: str) -> tuple[list[str], Places]:
+        """Return the chunks of a normalized text, and in which of them its features are.
+
+        Style features are in none: they are of the text as a whole.
+        """
+        chunks, grams, signals = self._reader.places(normal)
+        columns = signals.columns + len(self._idf) + len(STYLE)
+        return chunks, Places.joined([grams, signals._replace(columns=columns)])
 
     def dot(self, texts: Sequence[str], coefficients: np.ndarray) -> np.ndarray:
         """Return the product of each text's row with each column of `coefficients`.

@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from .sparse_rows import Places
+
 PATTERNS = (
     *("link", "link with a path", "link without https", "link with digits or hyphens"),
     *("link by a number", "email address", "handle or hashtag"),
@@ -256,6 +258,34 @@ class Signals:
             column += 1
         np.multiply(found[:, self._firsts], found[:, self._seconds], out=found[:, column:])
         return found
+
+    def places(self, owners: np.ndarray, numbers: np.ndarray) -> Places:
+        """Return the places of a text's signals.
+
+        Those of a kind are where its members are, and those of a pair where either of both is.
+
+        Args:
+            owners: Position of the chunk of each signal that was found, shape (found,), int64.
+            numbers: Its number, as `of_chunk` gives it, shape (found,), an integer type.
+        """
+        alone = len(self.chunk_names)
+        chunks = {signal: owners[numbers == signal] for signal in np.unique(numbers).tolist()}
+        parts = [Places(numbers.astype(np.int64), owners, np.ones(len(numbers)))]
+        for column, members in enumerate(self._members, alone):
+            chunks[column] = owners[np.isin(numbers, members)]
+            parts.append(_spread(column, chunks[column]))
+        pairs = zip(self._firsts.tolist(), self._seconds.tolist(), strict=True)
+        for column, pair in enumerate(pairs, alone + len(self._members)):
+            sides = [chunks.get(signal, owners[:0]) for signal in pair]
+            if all(map(len, sides)):
+                parts += [_spread(column, side) for side in sides]
+        return Places.joined(parts)
+
+
+def _spread(column: int, chunks: np.ndarray) -> Places:
+    """Return the places of a signal that is in several chunks, together once."""
+    shares = np.full(len(chunks), 1 / max(len(chunks), 1))
+    return Places(np.full(len(chunks), column), chunks, shares)
 
 
 def _of_number(folded: str, bare: str) -> list[str]:

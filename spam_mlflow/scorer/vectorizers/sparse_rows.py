@@ -2,8 +2,8 @@
 
 import functools
 import timeit
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,26 @@ Coordinates = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 _MANY = 20_000  # keys; fewer take no time
 _SPREAD = 0x9E3779B1  # 2^32 over the golden ratio: it shuffles any numbers
+
+
+class Places(NamedTuple):
+    """Which chunk of one text each feature is in; a feature may be in several.
+
+    Attributes:
+        columns: The features, shape (places,), int64.
+        chunks: Position of a chunk that holds the feature or a part of it, shape (places,), int64.
+        shares: How much of one occurrence of the feature is there, shape (places,).
+    """
+
+    columns: np.ndarray
+    chunks: np.ndarray
+    shares: np.ndarray
+
+    @classmethod
+    def joined(cls, parts: Sequence["Places"]) -> "Places":
+        """Return several as one."""
+        none = cls(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0))
+        return cls(*(np.concatenate(columns) for columns in zip(none, *parts, strict=True)))
 
 
 def occurrences(owners: np.ndarray, columns: np.ndarray, n_columns: int) -> Coordinates:

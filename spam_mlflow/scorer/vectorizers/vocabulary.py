@@ -72,10 +72,11 @@ def word_pairs(owners: np.ndarray, words: np.ndarray) -> tuple[np.ndarray, np.nd
         words: Number of each word, 0 for unknown words, shape (words,), int64.
 
     Returns:
-        The position of each pair's text and its key without the block; both int64, shape (pairs,).
+        The position of each pair's first word and its key without the block; both int64, shape
+        (pairs,).
     """
     at = np.flatnonzero((owners[:-1] == owners[1:]) & (words[:-1] > 0) & (words[1:] > 0))
-    return owners[at], words[at] << _WORD_BITS | words[at + 1]
+    return at, words[at] << _WORD_BITS | words[at + 1]
 
 
 class Vocabulary:
