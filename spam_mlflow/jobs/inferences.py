@@ -10,10 +10,9 @@ from typing import Any, TextIO
 from omegaconf import DictConfig
 
 from spam_mlflow.config.schema import InferencesSettings
-from spam_mlflow.data import votes
+from spam_mlflow.data.sources import feedback
 from spam_mlflow.errors import UserError
 from spam_mlflow.evaluation import tables
-from spam_mlflow.inference_store import reports
 from spam_mlflow.inference_store import store as stores
 from spam_mlflow.inference_store.records import Filters, new_feedback
 from spam_mlflow.inference_store.store import Store
@@ -122,7 +121,7 @@ def _review(settings: InferencesSettings, store: Store) -> None:
 
 
 def _show_cases(settings: InferencesSettings, store: Store) -> None:
-    cases = votes.cases(reports.read(store).found, settings.feedback)
+    cases = feedback.found_cases(store, settings.feedback)
     rows = [
         (
             f"{case.inference_id}\n{case.why}; messages like it: {len(case.texts):,}",

@@ -27,7 +27,7 @@ from spam_mlflow.data.votes import Case
 from spam_mlflow.errors import UserError
 from spam_mlflow.inference_store import store as stores
 from spam_mlflow.jobs import promote, train
-from spam_mlflow.registry import versions
+from spam_mlflow.registry import training_messages, versions
 from spam_mlflow.tracking import runs
 
 logger = logging.getLogger(__name__)
@@ -39,6 +39,9 @@ ALIAS = "champion"
 
 NOT_PROMOTED, BUSY = 3, 4
 """Exit statuses."""
+
+LABELS_FILE = "feedback-labels.txt"
+"""Artifact of a version's run: the digests of the labels that it was given, used or not."""
 
 _SOURCE = "spam_mlflow.data.sources.feedback.FeedbackSource"
 
@@ -61,6 +64,7 @@ class Summary:
 
     status: Status
     labels: int = 0
+    new: int = 0
     cases: dict[str, int] | None = None
     champion: str | None = None
     version: str | None = None
@@ -106,11 +110,14 @@ def _retrained(settings: RetrainSettings, cfg: DictConfig) -> Summary:
     champion = versions.find_alias(client, ALIAS)
     if champion is None:
         raise UserError("there is no champion to compare with; promote a version first")
-    cases = feedback.found_cases(stores.opened(settings.store), settings.feedback)
+    with contextlib.closing(stores.opened(settings.store)) as store:
+        cases = feedback.found_cases(store, settings.feedback)
     rows = feedback.frame(cases, settings.feedback.per_case)
-    known = Summary("nothing new", len(rows), _counts(cases), champion)
+    labels = feedback.label_digests(rows)
+    new = len(labels - _given(client, champion))
+    known = Summary("nothing new", len(rows), new, _counts(cases), champion)
     digest = feedback.digest(rows)
-    if len(rows) < settings.min_labels or _is_known(client, digest):
+    if new < settings.min_labels or _is_known(client, digest):
         return known
     if settings.dry_run:
         return dataclasses.replace(known, status="dry run")
@@ -122,6 +129,9 @@ def _retrained(settings: RetrainSettings, cfg: DictConfig) -> Summary:
             return dataclasses.replace(known, status="not promoted", reason=reason)
         refused = _promote(cfg, data, version)
     # Only after the verdict: what ends the job before is tried again the next time.
+    run_id = versions.find_version(client, version).run_id
+    if run_id is not None:
+        client.log_text(run_id, "".join(f"{label}\n" for label in sorted(labels)), LABELS_FILE)
     client.set_model_version_tag(runs.REGISTERED_MODEL, version, DIGEST_TAG, digest)
     status: Status = "not promoted" if refused else "promoted"
     return dataclasses.replace(known, status=status, version=version, reason=refused)
@@ -129,6 +139,27 @@ def _retrained(settings: RetrainSettings, cfg: DictConfig) -> Summary:
 
 def _counts(cases: Sequence[Case]) -> dict[str, int]:
     return dict(Counter(case.verdict for case in cases))
+
+
+def _given(client: MlflowClient, version: str) -> set[str]:
+    """Return the digests of the labels that a version was given when it was trained.
+
+    Those that `retrain` gave it stand in a file; those that it was trained on, in its split.
+
+    Raises:
+        UserError: If the split is damaged.
+    """
+    run_id = versions.find_version(client, version).run_id
+    if run_id is None:
+        return set()
+    try:
+        table = training_messages.split_table(client, run_id)
+    except (ValueError, OSError) as error:
+        raise UserError(f"the split of version {version} cannot be read: {error}") from error
+    found = set() if table is None else feedback.key_digests(table["key"], table["label"])
+    if LABELS_FILE in {file.path for file in client.list_artifacts(run_id)}:
+        found |= set(mlflow.artifacts.load_text(f"runs:/{run_id}/{LABELS_FILE}").split())
+    return found
 
 
 def _is_known(client: MlflowClient, digest: str) -> bool:

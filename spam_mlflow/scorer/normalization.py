@@ -52,7 +52,7 @@ def decode(text: str) -> str:
 
     Of a text with more than READ characters, the middle is left out.
     """
-    plain = _unescaped(text if len(text) <= READ else _ends(text))
+    plain = _unescaped(what_is_read(text))
     if plain.isascii():
         return plain
     if len(plain) > _SHORT:
@@ -60,9 +60,12 @@ def decode(text: str) -> str:
     return _INVISIBLE.sub("", unicodedata.normalize("NFKC", plain))
 
 
-def _ends(text: str) -> str:
-    """Return READ characters: the start of a longer text, a space, and its end."""
-    return f"{text[: READ // 2]} {text[1 - READ // 2 :]}"
+def what_is_read(text: str) -> str:
+    """Return at most READ characters: the text, or the start of a longer one, a space and its end.
+
+    A text and what is read of it have the same features.
+    """
+    return text if len(text) <= READ else f"{text[: READ // 2]} {text[1 - READ // 2 :]}"
 
 
 def _unescaped(text: str) -> str:

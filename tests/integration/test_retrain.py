@@ -1,29 +1,46 @@
 """`retrain`, where it ends before the gate has a verdict."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from support.inferences import feedback, inference
 from support.project import Project, require_one_line
 
+from spam_mlflow.config.schema import PromoteSettings
 from spam_mlflow.errors import UserError
 from spam_mlflow.inference_store.sqlite import SqliteStore
 from spam_mlflow.inference_store.texts import TextPolicy
 from spam_mlflow.jobs import promote, retrain
 
 
-@pytest.fixture
-def command(trained_project: Project, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
-    """What retrains with one label; training, which takes long, gives version 1 at once."""
-    store = SqliteStore(trained_project.folder / "i.db", TextPolicy("plain"), 30, "normal")
-    row = inference("a message that nobody has seen before")
+def report(project: Project, text: str) -> Path:
+    """Store a message and that it is ham."""
+    store = SqliteStore(project.folder / "i.db", TextPolicy("plain"), 30, "normal")
+    row = inference(text)
     store.add([row])
     store.add_feedback(feedback(row.id, "ham"))
     store.close()
-    trained_project.client.set_registered_model_alias("spam-classifier", "champion", "1")
-    monkeypatch.setattr(retrain, "_train", lambda *_: "1")
-    return ("retrain", "data=sample", "gate=sample", f"store.path={store.path}")
+    return store.path
+
+
+@pytest.fixture
+def command(trained_project: Project, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
+    """What retrains with one label; training, which takes long, gives a copy of version 1."""
+    path = report(trained_project, "a message that nobody has seen before")
+    client = trained_project.client
+    client.set_registered_model_alias("spam-classifier", "champion", "1")
+    first = client.get_model_version("spam-classifier", "1")
+    own = client.create_experiment("own", (trained_project.folder / "runs").as_uri())
+
+    def train(*_: Any) -> str:
+        run_id = client.create_run(own).info.run_id
+        made = client.create_model_version("spam-classifier", str(first.source), run_id)
+        return str(made.version)
+
+    monkeypatch.setattr(retrain, "_train", train)
+    return ("retrain", "data=sample", "gate=sample", f"store.path={path}")
 
 
 def test_a_fault_before_the_verdict_is_tried_again(
@@ -42,3 +59,24 @@ def test_a_fault_before_the_verdict_is_tried_again(
     assert done.returncode == retrain.NOT_PROMOTED
     assert json.loads(done.stdout)["status"] == "not promoted"
     assert json.loads(trained_project.run(*command).stdout)["status"] == "nothing new"
+
+
+def test_labels_count_that_the_champion_was_not_given(
+    trained_project: Project, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def promoted(settings: PromoteSettings, _: object) -> None:
+        client = trained_project.client
+        client.set_registered_model_alias("spam-classifier", "champion", settings.version)
+
+    monkeypatch.setattr(promote, "run", promoted)
+
+    def summary(*given: str) -> Any:
+        found = json.loads(trained_project.run(*command, *given).stdout)
+        return found["status"], found["labels"], found["new"]
+
+    assert summary("min_labels=2") == ("nothing new", 1, 1)
+    assert summary() == ("promoted", 1, 1)
+    report(trained_project, "another one, of a different kind entirely")
+    assert summary("min_labels=2") == ("nothing new", 2, 1)
+    report(trained_project, "a third message, about the weather of the coming week")
+    assert summary("min_labels=2", "dry_run=true") == ("dry run", 3, 2)

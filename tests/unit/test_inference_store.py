@@ -17,7 +17,7 @@ import pytest
 from support.inferences import feedback, inference
 
 from spam_mlflow.errors import UserError
-from spam_mlflow.inference_store import sqlite
+from spam_mlflow.inference_store import reports, sqlite
 from spam_mlflow.inference_store.records import (
     Filters,
     id_seconds,
@@ -30,6 +30,7 @@ from spam_mlflow.inference_store.sqlite import SqliteStore
 from spam_mlflow.inference_store.store import all_feedback, forget, inferences, opened
 from spam_mlflow.inference_store.texts import TextPolicy, TextSetting, redacted
 from spam_mlflow.jobs import inferences as listing
+from spam_mlflow.scorer.normalization import READ, normalize
 from spam_mlflow.serving import exports
 
 KEY = b"a key that is long enough"
@@ -223,6 +224,26 @@ def test_a_file_of_before_predicted_was_stored_goes_on(tmp_path: Path) -> None:
     store.add([row])
     assert store.find(row.id) == row
     store.close()
+
+
+def test_only_what_is_needed_of_reports_stays_in_memory(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reports, "OF_A_DAY", 2)
+    row = inference("free " * 10_000, signals="{}")
+    store.add([row])
+    for reporter, kind in (*[("ann", "report")] * 4, ("ann", "review"), ("bob", "report")):
+        store.add_feedback(feedback(row.id, reporter=reporter, kind=kind, note="x" * 1000))
+    read = reports.read(store)
+    assert (len(read.found), read.unreadable, read.beyond) == (4, 0, 2)
+    report = read.found[-1]
+    assert (report.feedback.note, report.inference.text, report.inference.signals) == (
+        "",
+        None,
+        None,
+    )
+    assert len(report.text) == READ
+    assert normalize(report.text) == normalize("free " * 10_000)
 
 
 def test_feedback_has_the_day_of_its_id() -> None:

@@ -1,10 +1,12 @@
 """Labels that people gave to served predictions, beside the messages of another source."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import logging
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -72,27 +74,31 @@ class FeedbackSource:
         """Return text and label of what is used of the feedback."""
         if self.snapshot is not None and Path(self.snapshot).exists():
             return _read(Path(self.snapshot))
-        rows = frame(found_cases(stores.opened(self.store), self.limits), self.limits.per_case)
+        with contextlib.closing(stores.opened(self.store)) as store:
+            rows = frame(found_cases(store, self.limits), self.limits.per_case)
         if self.snapshot is not None:
             write(rows, Path(self.snapshot))
         return rows
 
 
 def found_cases(store: Store, limits: FeedbackSettings) -> list[votes.Case]:
-    """Return the cases of a store, which is closed then.
+    """Return the cases of a store, and warn of reports that are left out.
 
     Args:
         store: The store.
         limits: When feedback counts.
     """
-    try:
-        read = reports.read(store)
-    finally:
-        store.close()
+    read = reports.read(store)
     if read.unreadable:
         logger.warning(
             "%s reports are left out: their messages are not stored; see store.text",
             f"{read.unreadable:,}",
+        )
+    if read.beyond:
+        logger.warning(
+            "%s reports are left out: their reporters had made %s on the same day before",
+            f"{read.beyond:,}",
+            f"{reports.OF_A_DAY:,}",
         )
     return votes.cases(read.found, limits)
 
@@ -112,6 +118,17 @@ def frame(cases: list[votes.Case], per_case: int) -> pd.DataFrame:
 def digest(rows: pd.DataFrame) -> str:
     """Return the SHA-256 (hex) over texts and labels, whatever their order."""
     return hashlib.sha256("\n".join(sorted(_lines(rows))).encode()).hexdigest()
+
+
+def label_digests(rows: pd.DataFrame) -> set[str]:
+    """Return the `key_digests` of texts and labels."""
+    return key_digests(rows["text"].map(duplicate_key), rows["label"])
+
+
+def key_digests(keys: Iterable[str], labels: Iterable[str]) -> set[str]:
+    """Return the SHA-256 (hex) of each key, as `duplicate_key` returns it, with its label."""
+    pairs = zip(keys, labels, strict=True)
+    return {hashlib.sha256(json.dumps(pair).encode()).hexdigest() for pair in pairs}
 
 
 def _lines(rows: pd.DataFrame) -> list[str]:
