@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scripts import stack_environment
-from spam_mlflow import progress
+from spam_mlflow import private_files, progress
 from spam_mlflow.config import commands, masking
 from spam_mlflow.errors import UserError
 
@@ -529,7 +529,7 @@ def write_private(file: Path, text: str) -> None:
     """
     scratch = file.with_suffix(".new")
     scratch.unlink(missing_ok=True)
-    with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
+    with private_files.writer(scratch, replaces=False) as stream:
         stream.write(text)
     scratch.replace(file)
 

@@ -17,6 +17,7 @@ from spam_mlflow.batch_scoring.output_folder import GOES_ON
 from spam_mlflow.batch_worker.jobs import Job, Part
 from spam_mlflow.batch_worker.part_scoring import Record
 from spam_mlflow.errors import UserError
+from spam_mlflow.printable import printable
 
 PACKAGE = "spam_batch_worker"
 """Import name of the worker's code outside this project."""
@@ -31,6 +32,7 @@ ENVIRONMENT = {
 }
 """Variables of a process that scores, where the user has not set them."""
 
+_SHOWN = 200  # characters of a process's last words that an error repeats
 _ATTEMPTS = 3  # at a part whose process is killed
 
 
@@ -153,7 +155,7 @@ class _Process:
     def _last_words(self) -> str:
         lines = self._log.read_text(encoding="utf-8", errors="replace").split("\n")
         said = [line.strip() for line in lines if line.strip()]
-        return "".join(filter(str.isprintable, said[-1]))[:200] if said else "it was killed"
+        return printable(said[-1], _SHOWN) if said else "it was killed"
 
     def end(self) -> None:
         """End the process for good."""

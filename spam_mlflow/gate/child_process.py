@@ -17,6 +17,7 @@ import numpy as np
 
 from spam_mlflow.batch_worker import version_scoring
 from spam_mlflow.errors import UserError
+from spam_mlflow.printable import printable
 
 _KEPT = {
     *("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "VIRTUAL_ENV", "CONDA_PREFIX"),
@@ -84,8 +85,7 @@ def last_words(output: str) -> str:
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if line.split(":")[0].endswith(("Error", "Exception"))]
     words = ([*lines, *errors] or ["it printed nothing"])[-1]
-    # The words are the version's own, and could otherwise steer the terminal.
-    return "".join(character for character in words if character.isprintable())[:_SHOWN]
+    return printable(words, _SHOWN)
 
 
 def _finished(

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from pydantic.dataclasses import dataclass
 
+from spam_mlflow import private_files
 from spam_mlflow.config.paths import working_root
 from spam_mlflow.config.schema import CONFIG, Text
 from spam_mlflow.errors import UserError
@@ -346,9 +347,7 @@ def _create(path: Path) -> None:
         OSError: If that is not possible.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-    if path.stat().st_mode & 0o077:
-        path.chmod(0o600)
+    os.close(private_files.descriptor(path, os.O_RDWR))
 
 
 def _prepare(cursor: sqlite3.Cursor, path: Path) -> None:

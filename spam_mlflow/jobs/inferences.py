@@ -2,13 +2,14 @@
 
 import getpass
 import logging
-import os
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, TextIO
+from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
+from spam_mlflow import private_files
 from spam_mlflow.config.schema import InferencesSettings
 from spam_mlflow.data.sources import feedback
 from spam_mlflow.errors import UserError
@@ -16,6 +17,7 @@ from spam_mlflow.evaluation import tables
 from spam_mlflow.inference_store import store as stores
 from spam_mlflow.inference_store.records import Filters, new_feedback
 from spam_mlflow.inference_store.store import Store
+from spam_mlflow.printable import printable
 from spam_mlflow.serving import exports
 
 logger = logging.getLogger(__name__)
@@ -46,16 +48,10 @@ def _list(settings: InferencesSettings, store: Store) -> None:
 def _listed(row: Mapping[str, Any]) -> tuple[str, str, str]:
     said = [f"said: {report['label']}" for report in row["feedback"]]
     return (
-        f"{row['id']}\n{row['at']}\nversion {row['model_version']}, {_printable(row['source'])}",
+        f"{row['id']}\n{row['at']}\nversion {row['model_version']}, {printable(row['source'], _TEXT_SHOWN)}",
         "\n".join([f"{row['label']} {row['spam_probability']:.4f}", *said]),
-        _printable(row["text"] or "") or f"({row['text_form']})",
+        printable(row["text"] or "", _TEXT_SHOWN) or f"({row['text_form']})",
     )
-
-
-def _printable(text: str) -> str:
-    """Return the start of a text in one line, without what a terminal would take for a command."""
-    shown = " ".join(text.split())[:_TEXT_SHOWN]
-    return "".join(sign if sign.isprintable() else "\ufffd" for sign in shown)
 
 
 def _export(settings: InferencesSettings, store: Store) -> None:
@@ -63,23 +59,12 @@ def _export(settings: InferencesSettings, store: Store) -> None:
     if settings.output is None:
         sys.stdout.writelines(lines)
         return
-    with _private(settings.output) as file:
-        file.writelines(lines)
-    logger.info("Exported to %s, which only you may read", settings.output)
-
-
-def _private(path: str) -> TextIO:
-    """Return a new file that only its owner may read.
-
-    Raises:
-        UserError: If it cannot be written.
-    """
     try:
-        descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
-        os.fchmod(descriptor, 0o600)
-        return os.fdopen(descriptor, "w", encoding="utf-8", newline="")
+        with private_files.writer(Path(settings.output), replaces=True) as file:
+            file.writelines(lines)
     except OSError as error:
-        raise UserError(f"output={path} cannot be written: {error.strerror}") from error
+        raise UserError(f"output={settings.output} cannot be written: {error.strerror}") from error
+    logger.info("Exported to %s, which only you may read", settings.output)
 
 
 def _create(settings: InferencesSettings, store: Store) -> None:
@@ -127,7 +112,7 @@ def _show_cases(settings: InferencesSettings, store: Store) -> None:
             f"{case.inference_id}\n{case.why}; messages like it: {len(case.texts):,}",
             f"{case.predicted}{'' if case.confident else ', unsure'}\n"
             f"said: ham {case.votes['ham']:.1f}, spam {case.votes['spam']:.1f}",
-            _printable(case.texts[0]),
+            printable(case.texts[0], _TEXT_SHOWN),
         )
         for case in cases
         if case.verdict != "accepted"

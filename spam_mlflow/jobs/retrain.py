@@ -19,6 +19,7 @@ import pandas as pd
 from mlflow import MlflowClient
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from spam_mlflow import private_files
 from spam_mlflow.config.compose import compose
 from spam_mlflow.config.instantiate import validate
 from spam_mlflow.config.schema import RetrainSettings
@@ -95,7 +96,7 @@ def _lock() -> Iterator[bool]:
     """
     store = hashlib.sha256(mlflow.get_tracking_uri().encode()).hexdigest()[:16]
     path = Path(tempfile.gettempdir(), f"spam_mlflow-retrain-{os.getuid()}-{store}.lock")
-    file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600)
+    file = private_files.descriptor(path, os.O_RDWR | os.O_NOFOLLOW)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield True

@@ -23,6 +23,17 @@ The texts themselves use up few of them."""
 FORMS = ("dataframe_split", "dataframe_records", "inputs", "instances")
 """Keys of a request that hold its texts."""
 
+_ERROR_CODES = {  # MLflow's, where it has one
+    HTTPStatus.BAD_REQUEST: "INVALID_PARAMETER_VALUE",
+    HTTPStatus.UNAUTHORIZED: "UNAUTHENTICATED",
+    HTTPStatus.FORBIDDEN: "PERMISSION_DENIED",
+    HTTPStatus.NOT_FOUND: "RESOURCE_DOES_NOT_EXIST",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "REQUEST_LIMIT_EXCEEDED",
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "UNSUPPORTED_MEDIA_TYPE",
+    HTTPStatus.MISDIRECTED_REQUEST: "BAD_REQUEST",
+    HTTPStatus.INTERNAL_SERVER_ERROR: "INTERNAL_ERROR",
+    HTTPStatus.SERVICE_UNAVAILABLE: "TEMPORARILY_UNAVAILABLE",
+}
 _PARAMS = "params"
 _KEYS = f"which has one of the keys {', '.join(FORMS)}, and may have {_PARAMS}"
 _MANY_SYMBOLS = 100_000
@@ -39,6 +50,11 @@ class RefusedRequestError(UserError):
     def __init__(self, status: HTTPStatus, message: str) -> None:
         super().__init__(message)
         self.status = status
+
+
+def refusal(status: HTTPStatus, message: str) -> str:
+    """Return the JSON of a refusal, in the form of MLflow's."""
+    return json.dumps({"error_code": _ERROR_CODES[status], "message": message})
 
 
 def require_most(found: int, limit: int, what: str) -> None:

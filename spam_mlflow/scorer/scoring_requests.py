@@ -31,7 +31,7 @@ from .batches import batches
 from .errors import UserError
 from .payloads import DOUBT, Params, shown
 from .queues import SMALL
-from .request_bodies import BODY, RefusedRequestError, read, require_most
+from .request_bodies import BODY, RefusedRequestError, read, refusal, require_most
 
 if TYPE_CHECKING:
     from .pyfunc_model import SpamModel
@@ -45,13 +45,6 @@ _AT_ONCE = 500, 25_000  # texts and characters of a batch, which takes some hund
 _THREADS = 32  # of the server, instead of MLflow's 5 to 32
 _SWITCH_SECONDS = 0.0002  # after which large requests let others use the interpreter; usually 5 ms
 _LOOK_SECONDS = 0.002  # after which a large request looks again for small ones
-_ERROR_CODES = {  # MLflow's, where it has one
-    HTTPStatus.BAD_REQUEST: "INVALID_PARAMETER_VALUE",
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "REQUEST_LIMIT_EXCEEDED",
-    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "UNSUPPORTED_MEDIA_TYPE",
-    HTTPStatus.INTERNAL_SERVER_ERROR: "INTERNAL_ERROR",
-    HTTPStatus.SERVICE_UNAVAILABLE: "TEMPORARILY_UNAVAILABLE",
-}
 
 _logger = logging.getLogger(__name__)
 
@@ -207,14 +200,14 @@ class Invocations:
         try:
             body = self._answer(data, content_type)
         except RefusedRequestError as error:
-            status, body = error.status, _error(error.status, str(error))
+            status, body = error.status, refusal(error.status, str(error))
         except UserError as error:
             status = HTTPStatus.BAD_REQUEST
-            body = _error(status, str(error))
+            body = refusal(status, str(error))
         except Exception:
             _logger.exception("A request could not be answered")
             status = HTTPStatus.INTERNAL_SERVER_ERROR
-            body = _error(status, "the request could not be scored; the server's log says why")
+            body = refusal(status, "the request could not be scored; the server's log says why")
         return Answer(body, status, self._places.add_threads)
 
     def _answer(self, data: bytes, content_type: str | None) -> str:
@@ -277,11 +270,6 @@ class Invocations:
             if doubt:
                 row[DOUBT] = doubt
         return json.dumps(rows)[1:-1]
-
-
-def _error(status: HTTPStatus, message: str) -> str:
-    """Return the JSON of a refusal, in the form of MLflow's."""
-    return json.dumps({"error_code": _ERROR_CODES[status], "message": message})
 
 
 def _require_json(content_type: str | None) -> None:

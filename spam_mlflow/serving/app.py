@@ -24,9 +24,9 @@ from spam_mlflow.inference_store.records import (
 )
 from spam_mlflow.inference_store.store import Store
 from spam_mlflow.scorer import request_bodies
-from spam_mlflow.scorer.request_bodies import RefusedRequestError
+from spam_mlflow.scorer.request_bodies import RefusedRequestError, refusal
 from spam_mlflow.serving import explanations, exports, neighbors, openapi_page
-from spam_mlflow.serving.guard import CLIENT, Guard, refusal
+from spam_mlflow.serving.guard import CLIENT, Guard
 from spam_mlflow.serving.recorder import Recorder
 from spam_mlflow.serving.served_model import ServedModel
 from spam_mlflow.serving.tokens import Tokens

@@ -3,7 +3,6 @@
 import base64
 import binascii
 import contextvars
-import json
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -12,6 +11,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as Request
 
+from spam_mlflow.scorer.request_bodies import refusal
 from spam_mlflow.serving import recorder
 from spam_mlflow.serving.tokens import ANYONE, Client, Scope, Tokens
 
@@ -26,22 +26,6 @@ LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
 
 _OPEN = ("/ping",)
 _LONGEST_SOURCE = 60  # characters
-_CODES = {
-    HTTPStatus.UNAUTHORIZED: "UNAUTHENTICATED",
-    HTTPStatus.FORBIDDEN: "PERMISSION_DENIED",
-    HTTPStatus.MISDIRECTED_REQUEST: "BAD_REQUEST",
-    HTTPStatus.BAD_REQUEST: "INVALID_PARAMETER_VALUE",
-    HTTPStatus.NOT_FOUND: "RESOURCE_DOES_NOT_EXIST",
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "REQUEST_LIMIT_EXCEEDED",
-    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "UNSUPPORTED_MEDIA_TYPE",
-    HTTPStatus.SERVICE_UNAVAILABLE: "TEMPORARILY_UNAVAILABLE",
-}
-
-
-def refusal(status: HTTPStatus, message: str) -> bytes:
-    """Return the JSON of a refusal, in the form of MLflow's."""
-    code = _CODES.get(status, "INTERNAL_ERROR")
-    return json.dumps({"error_code": code, "message": message}).encode()
 
 
 class Guard:
@@ -69,7 +53,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         status, message = found
-        await _answer(send, status, refusal(status, message))
+        await _answer(send, status, refusal(status, message).encode())
 
     def _client(
         self, headers: Mapping[str, str], needed: Scope | None

@@ -5,7 +5,6 @@ import dataclasses
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import pandas as pd
 from pydantic.dataclasses import dataclass
 
+from spam_mlflow import private_files
 from spam_mlflow.config.schema import CONFIG, FeedbackSettings, Text
 from spam_mlflow.data import votes
 from spam_mlflow.data.messages import COLUMNS, Messages
@@ -146,8 +146,7 @@ def write(rows: pd.DataFrame, file: Path) -> None:
     """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(file, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        with private_files.writer(file, replaces=False) as stream:
             stream.writelines(f"{line}\n" for line in _lines(rows))
     except OSError as error:
         raise UserError(f"data.snapshot={file} cannot be written: {error.strerror}") from error
