@@ -362,7 +362,8 @@ def _measure_stores(arguments: argparse.Namespace, texts: Sequence[str]) -> None
                 chosen = store_servers.overrides(store, folder, dynamo)
                 app = servers.enter_context(store_servers.serving(uri, chosen, folder))
                 running[f"store={store}"] = app
-            print(_store_table(running, texts, arguments.requests, arguments.turn), flush=True)
+            table = _store_table(running, texts, arguments.requests, arguments.turn, dynamo)
+            print(table, flush=True)
         if arguments.kills:
             count = arguments.soak or 20_000
             print("killed:", store_servers.killed(uri, texts, count, arguments.kills, folder))
@@ -372,23 +373,42 @@ def _measure_stores(arguments: argparse.Namespace, texts: Sequence[str]) -> None
 
 
 def _store_table(
-    servers: dict[str, ScoringServer], texts: Sequence[str], count: int, turn: int
+    servers: dict[str, ScoringServer],
+    texts: Sequence[str],
+    count: int,
+    turn: int,
+    dynamo: store_servers.Dynamo | None,
 ) -> str:
-    """Return latency and throughput of each server, and their ratios to the first one's."""
+    """Return what each server takes, and the ratios to the first one's.
+
+    The processor time is that of the server's own process, with what it ships afterwards; that of
+    the DynamoDB server, which has the same cores, is beside it.
+    """
     latency = np.median(_latency_ms(list(servers.values()), texts, count, turn), axis=1)
-    rates = np.array(
+    loads = [
         [
-            [_requests_per_second(s, texts, count) for s in servers.values()]
-            for _ in range(ROUNDS // 2)
+            store_servers.Load.of(s, dynamo, _requests_per_second, texts, 5 * count)
+            for s in servers.values()
         ]
-    )
-    rate = np.median(rates, axis=0)
-    heads = ("", "p50, ms", "ratio", f"requests/s, {CLIENTS} clients", "ratio")
-    rows = [
-        (name, f"{ms:.2f}", f"{ms / latency[0]:.2f}", f"{per:.0f}", f"{per / rate[0]:.2f}")
-        for name, ms, per in zip(servers, latency, rate, strict=True)
+        for _ in range(ROUNDS // 2)
     ]
-    return markdown(heads, rows)
+    rate, own, other = np.median(
+        [[(load.rate, load.own_ms, load.dynamo_ms) for load in turn] for turn in loads], axis=0
+    ).T
+    columns = (latency, rate, own)
+    heads = ("p50, ms", f"requests/s, {CLIENTS} clients", "CPU ms a request")
+    rows = [
+        (
+            name,
+            *itertools.chain.from_iterable(
+                (f"{column[at]:.3g}", f"{column[at] / column[0]:.2f}") for column in columns
+            ),
+            f"{other[at]:.2f}",
+        )
+        for at, name in enumerate(servers)
+    ]
+    beside = "CPU ms of DynamoDB's server"
+    return markdown(("", *(head for name in heads for head in (name, "ratio")), beside), rows)
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import requests
 
 from spam_mlflow.gate.scoring_server import ScoringServer, free_port
@@ -113,6 +114,57 @@ def overrides(store: str, folder: Path, server: Dynamo | None) -> list[str]:
     synchronous = "full" if store == "sqlite-full" else "normal"
     path = f"store.path={folder / f'{store}.db'}"
     return ["store=sqlite", path, "store.text=plain", f"store.synchronous={synchronous}"]
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a server does under load.
+
+    Attributes:
+        rate: Requests a second.
+        own_ms: Milliseconds of processor time that its process takes for a request, with what it
+            ships to DynamoDB after the last one.
+        dynamo_ms: The same of the DynamoDB server; 0 without one.
+    """
+
+    rate: float
+    own_ms: float
+    dynamo_ms: float
+
+    @classmethod
+    def of(
+        cls,
+        server: ScoringServer,
+        dynamo: Dynamo | None,
+        send: Callable[[ScoringServer, Sequence[str], int], float],
+        texts: Sequence[str],
+        count: int,
+    ) -> "Load":
+        """Put a server under load.
+
+        Args:
+            server: The server.
+            dynamo: The DynamoDB server; None without one.
+            send: Sends this many of the texts, and returns the requests a second.
+            texts: Messages to send.
+            count: How many.
+        """
+        processes = [server.listener(), *([psutil.Process(dynamo.process.pid)] if dynamo else [])]
+        before = [_cpu_seconds(process) for process in processes]
+        rate = send(server, texts, count)
+        metrics = server.session.get(f"{server.url}/metrics")
+        if "spool_rows" in metrics.text:
+            _until(lambda: "spool_rows 0\n" in server.session.get(f"{server.url}/metrics").text)
+        spent = [
+            1000 * (_cpu_seconds(process) - start) / count
+            for process, start in zip(processes, before, strict=True)
+        ]
+        return cls(rate, spent[0], sum(spent[1:]))
+
+
+def _cpu_seconds(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return times.user + times.system
 
 
 def killed(
