@@ -92,7 +92,7 @@ class DynamoSettings(RecordSettings):
                 "dynamodb",
                 endpoint_url=self.endpoint_url,
                 region_name=self.region,
-                # Requests are made here alone, and DynamoDB checks them, too; boto3's own checks take
+                # All requests are made here, and DynamoDB checks them; boto3's own checks take
                 # half of the time of a batch.
                 config=Config(
                     connect_timeout=3,

@@ -1,6 +1,7 @@
 """A store in one SQLite file: nothing to start, and several processes may use it."""
 
 import contextlib
+import dataclasses
 import logging
 import math
 import os
@@ -90,6 +91,14 @@ class SqliteSettings(RecordSettings):
         return SqliteStore(path, TextPolicy.read(self.text), self.days, self.synchronous)
 
 
+@dataclasses.dataclass(eq=False)
+class _Waiting:
+    """Rows that a thread waits to insert."""
+
+    rows: Sequence[Sequence[Any]]
+    is_stored: bool = False
+
+
 class SqliteStore:
     """Inferences and feedback in a file; see `Store` for what its methods do.
 
@@ -112,6 +121,7 @@ class SqliteStore:
         self._lock, self._reading = threading.Lock(), threading.BoundedSemaphore(_READERS)
         self._readers: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()  # those not in use
         self._connections: list[sqlite3.Connection] = []
+        self._waiting: list[_Waiting] = []  # those who insert and have no turn yet
         self._timeout, self._quick_until = float(_BUSY_SECONDS), 0.0
         with self._explained():
             _create(path)
@@ -124,7 +134,7 @@ class SqliteStore:
         rows = [values(inference, INFERENCE_COLUMNS) for inference in inferences]
         for start in range(0, len(rows), _AT_ONCE):
             try:
-                self._insert("inferences", INFERENCE_COLUMNS, rows[start : start + _AT_ONCE])
+                self._insert_inferences(rows[start : start + _AT_ONCE])
             except UserError as error:
                 if start == 0:
                     raise
@@ -164,7 +174,8 @@ class SqliteStore:
 
     def add_feedback(self, feedback: Feedback) -> None:
         """Store feedback durably."""
-        self._insert("feedback", FEEDBACK_COLUMNS, [values(feedback, FEEDBACK_COLUMNS)])
+        with self._explained(), self._turn():
+            self._insert("feedback", FEEDBACK_COLUMNS, [values(feedback, FEEDBACK_COLUMNS)])
 
     def feedback_of(self, inference_ids: Sequence[str]) -> list[Feedback]:
         """Return what each reporter said last of some inferences, the oldest first."""
@@ -253,15 +264,49 @@ class SqliteStore:
             finally:
                 self._readers.put(reader)
 
+    def _insert_inferences(self, rows: Sequence[Sequence[Any]]) -> None:
+        """Insert inferences, with those that other threads wait to insert: a group commit.
+
+        Whoever has the turn inserts for all who wait, so that they share one transaction and, with
+        synchronous=full, one wait for the disk.
+        """
+        mine = _Waiting(rows)
+        self._waiting.append(mine)
+        try:
+            with self._explained(), self._turn():
+                if not mine.is_stored:
+                    self._insert_group(mine)
+        finally:
+            with contextlib.suppress(ValueError):
+                self._waiting.remove(mine)
+
+    def _insert_group(self, mine: "_Waiting") -> None:
+        """Insert what is waiting, up to _AT_ONCE rows; if that fails, only one's own rows."""
+        group, count = [mine], len(mine.rows)
+        for other in list(self._waiting):
+            if other is not mine and not other.is_stored and count + len(other.rows) <= _AT_ONCE:
+                group.append(other)
+                count += len(other.rows)
+        try:
+            self._insert(
+                "inferences", INFERENCE_COLUMNS, [row for one in group for row in one.rows]
+            )
+        except sqlite3.OperationalError:  # such as a full disk, which is so for all of them
+            raise
+        except sqlite3.Error:
+            group = [mine]
+            self._insert("inferences", INFERENCE_COLUMNS, mine.rows)
+        for one in group:
+            one.is_stored = True
+
     def _insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Insert rows in one statement, which is a transaction by itself.
+        """Insert rows in one statement, which is a transaction by itself, within one's turn.
 
         Each step of SQLite lets go of the interpreter, and other threads keep it for a while.
         """
         marks = ", ".join([f"({_marks(columns)})"] * len(rows))
         statement = f"INSERT INTO {table} ({', '.join(columns)}) VALUES {marks}"  # noqa: S608
-        with self._explained(), self._turn():
-            self._writer.execute(statement, [value for row in rows for value in row])
+        self._writer.execute(statement, [value for row in rows for value in row])
 
     def _delete(self, table: str, column: str, ids: Sequence[str]) -> None:
         for part in _parts(ids):

@@ -31,6 +31,15 @@ def test_the_benchmarks_read_the_files_of_uci(uci_dir: Path) -> None:
     assert set(bench_quality.load(str(uci_dir))["source"]) == {"uci_sms", "uci_youtube"}
 
 
+def test_what_a_power_failure_costs_is_what_only_the_log_has(tmp_path: Path) -> None:
+    from scripts import bench_store
+
+    found = bench_store.measure(tmp_path, "normal", 2, 100)
+    assert 100 <= (found.at_risk or 0) <= 200  # no checkpoint comes before some 200
+    (tmp_path / "full").mkdir()
+    assert bench_store.measure(tmp_path / "full", "full", 2, 20).at_risk is None
+
+
 def test_the_benchmark_keeps_groups_and_the_test_part_whole() -> None:
     from scripts.bench_thresholds import with_rows
     from spam_mlflow.data.splitters import Split

@@ -7,7 +7,7 @@ import stat
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -272,6 +272,35 @@ def test_threads_that_come_and_go_leave_no_open_files(store: SqliteStore) -> Non
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite, "_BUSY_SECONDS", 1)
+
+
+def test_those_who_wait_to_insert_share_a_transaction(store: SqliteStore) -> None:
+    known = inference("known")
+    store.add([known])
+    statements: list[str] = []
+    store._writer.set_trace_callback(statements.append)
+    rows = [[inference(f"{n}") for n in range(3)] for _ in range(5)]
+    with ThreadPoolExecutor(6) as pool:
+        with store._lock:
+            added = [pool.submit(store.add, group) for group in rows]
+            wait_until(lambda: len(store._waiting) == 5)
+        assert [one.result(10) for one in added] == [3] * 5
+        assert len([text for text in statements if text.startswith("INSERT")]) == 1
+        with store._lock:  # one who cannot be stored keeps nobody else from it
+            bad = pool.submit(store.add, [known])
+            good = [pool.submit(store.add, [inference("new")]) for _ in range(4)]
+            wait_until(lambda: len(store._waiting) == 5)
+        assert [one.result(10) for one in good] == [1] * 4
+        with pytest.raises(UserError, match="UNIQUE"):
+            bad.result(10)
+    assert store.count() == 20
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 def test_waits_for_a_locked_file_do_not_add_up(impatient: None, tmp_path: Path) -> None:
