@@ -38,6 +38,7 @@
     put("f1", ratio(2 * c.tp, 2 * c.tp + c.fp + c.fn));
     put("ham-fpr", ratio(c.fp, c.fp + c.tn));
     put("cost", number(cost(c)));
+    put("at", threshold.toFixed(4));
     $("slider").setAttribute("aria-valuetext",
       `threshold ${threshold.toFixed(3)}: ${c.fp} ham messages lost, ${c.fn} spam messages passed`);
     const line = $("curve-at");

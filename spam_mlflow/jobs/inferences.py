@@ -47,8 +47,9 @@ def _list(settings: InferencesSettings, store: Store) -> None:
 
 def _listed(row: Mapping[str, Any]) -> tuple[str, str, str]:
     said = [f"said: {report['label']}" for report in row["feedback"]]
+    source = printable(row["source"], _TEXT_SHOWN)
     return (
-        f"{row['id']}\n{row['at']}\nversion {row['model_version']}, {printable(row['source'], _TEXT_SHOWN)}",
+        f"{row['id']}\n{row['at']}\nversion {row['model_version']}, {source}",
         "\n".join([f"{row['label']} {row['spam_probability']:.4f}", *said]),
         printable(row["text"] or "", _TEXT_SHOWN) or f"({row['text_form']})",
     )

@@ -1,6 +1,5 @@
 """The report page, in a real browser."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import confusion_matrix, f1_score
-from support.browser import run_in_page
+from support import browser
+from support.browser import Scheme, run_in_page
 from support.project import Trained
 
 from spam_mlflow.evaluation import report
@@ -18,6 +18,7 @@ from spam_mlflow.scorer.scorers import WordContributions
 from spam_mlflow.tracking.run_folder import REPORT_FILE
 
 ATTACK = "</script><script>document.title = 'taken'</script><img src=x onerror=alert(1)> &pound;5"
+WHITE = "rgb(255, 255, 255)"
 THRESHOLDS = (0.0, 0.1234, 0.5, 0.9, 1.0)
 
 
@@ -72,7 +73,7 @@ def test_the_slider_counts_as_scikit_learn_does(
     const best = [+at("exact").value, +at("cost").textContent.replace(/,/g, "")];
     return {found, best};
     """.replace("THRESHOLDS", str(list(THRESHOLDS)))
-    told = run_in_page(page, script, tmp_path)
+    told = run_in_page(page, script)
     spam = (frame["label"] == "spam").to_numpy()
     for threshold, row in zip(THRESHOLDS, told["found"], strict=True):
         predicted = scores >= threshold
@@ -106,7 +107,7 @@ def test_messages_can_be_looked_through_and_stay_text(
     told.searched = [...at("messages").querySelectorAll(".message")].map((p) => p.textContent);
     return told;
     """
-    told = run_in_page(page, script, tmp_path)
+    told = run_in_page(page, script)
     assert told["title"] == "m"
     assert told["text"] == ATTACK.replace("&pound;", "£")
     assert told["elements"] == 0
@@ -118,29 +119,59 @@ def test_messages_can_be_looked_through_and_stay_text(
     assert told["searched"] == ["message number 77 of many words"]
 
 
-@pytest.mark.parametrize("width", [360, 1600])
-def test_the_page_of_a_training_fits_its_window(
-    trained: Trained, tmp_path: Path, width: int
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_of_a_training_is_accessible_and_fits_its_window(
+    trained: Trained, scheme: Scheme
 ) -> None:
-    page = tmp_path / "frame.html"
-    script = """
-    const frame = document.createElement("iframe");
-    frame.style.width = "%dpx";
-    frame.style.height = "900px";
-    frame.srcdoc = decodeURIComponent(document.getElementById("source").textContent);
-    await new Promise((done) => { frame.onload = done; document.body.append(frame); });
-    const inner = frame.contentDocument.documentElement;
-    return {wide: inner.scrollWidth, window: inner.clientWidth,
-      features: frame.contentDocument.querySelectorAll(".features").length};
-    """
-    from urllib.parse import quote
+    address = (trained.artifacts / REPORT_FILE).as_uri()
+    with browser.page(address, color_scheme=scheme) as page:
+        dark = page.value("getComputedStyle(document.body).backgroundColor") != WHITE
+        assert dark == (scheme == "dark")
+        for width in (1600, 360):
+            page.opened.set_viewport_size({"width": width, "height": 900})
+            assert page.value("document.documentElement.scrollWidth") <= width
+            assert page.cut_off(scrolling=".scroll") == []
+            assert page.accessibility_faults() == []
+        assert page.value("document.querySelectorAll('.features').length") > 0
 
-    source = quote((trained.artifacts / REPORT_FILE).read_text())
-    holder = f'<script type="text/plain" id="source">{source}</script>'
-    page.write_text(f"<!doctype html><html><body>{holder}</body></html>")
-    told = run_in_page(page, script % width, tmp_path)
-    assert told["wide"] <= told["window"]
-    assert told["features"] > 0
+
+def test_the_page_is_printed_on_white_as_a_whole_and_without_controls(
+    many: tuple[Path, pd.DataFrame, np.ndarray], trained: Trained
+) -> None:
+    for file in (many[0], trained.artifacts / REPORT_FILE):
+        paper = {"width": 700, "height": 900}  # A4 without its margins
+        with browser.page(file.as_uri(), color_scheme="dark", viewport=paper) as page:
+            page.opened.emulate_media(media="print")
+            assert page.value("getComputedStyle(document.body).backgroundColor") == WHITE
+            assert page.cut_off() == []
+            assert page.shown("button, input, select, summary") == []
+            assert page.shown(".bar, .dot, #at, #messages .message")
+            assert (
+                page.value("getComputedStyle(document.querySelector('.dot')).printColorAdjust")
+                == "exact"
+            )
+
+
+def test_the_page_is_used_by_keyboard(many: tuple[Path, pd.DataFrame, np.ndarray]) -> None:
+    _, frame, scores = many
+    spam = (frame["label"] == "spam").to_numpy()
+    with browser.page(many[0].as_uri()) as page:
+        page.tab_to("slider")
+        page.press("Home")
+        assert page.value("document.getElementById('fn').textContent") == "0"
+        page.press("End")
+        assert page.value("document.getElementById('tp').textContent") == "0"
+        page.tab_to("cheapest")
+        page.press("Enter")
+        chosen = float(page.value("document.getElementById('exact').value"))
+        passed = f"{int((spam & (scores < chosen)).sum()):,}"
+        assert page.value("document.getElementById('fn').textContent") == passed
+        page.tab_to("kind")
+        page.press("ArrowDown", "ArrowDown")
+        page.wait(f"document.getElementById('found').textContent.startsWith('{passed} of')")
+        page.tab_to("words")
+        page.opened.keyboard.type("no such words")
+        page.wait("document.getElementById('found').textContent.startsWith('0 of')")
 
 
 def test_nothing_comes_from_elsewhere(trained: Trained) -> None:
@@ -148,17 +179,3 @@ def test_nothing_comes_from_elsewhere(trained: Trained) -> None:
     assert 'src="http' not in text
     assert "@import" not in text
     assert "The gate has not judged this model yet" in text
-
-
-def test_the_page_has_no_serious_fault_of_accessibility(trained: Trained, tmp_path: Path) -> None:
-    axe = os.environ.get("SPAM_AXE_CORE")
-    if not axe:
-        pytest.skip("SPAM_AXE_CORE does not name axe.min.js of the npm package axe-core")
-    page = tmp_path / "page.html"
-    text = (trained.artifacts / REPORT_FILE).read_text()
-    page.write_text(text.replace("</body>", f"<script>{Path(axe).read_text()}</script></body>"))
-    script = """
-    const found = await axe.run();
-    return found.violations.map((v) => [v.id, v.impact, v.nodes.slice(0, 3).map((n) => n.html)]);
-    """
-    assert run_in_page(page, script, tmp_path) == []

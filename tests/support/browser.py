@@ -1,26 +1,22 @@
-"""A real browser without a window, driven by Chromium's DevTools protocol over pipes."""
+"""A real browser without a window: the installed Chromium, driven by Playwright."""
 
 import contextlib
-import itertools
-import json
-import os
-import select
 import shutil
-import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
+if TYPE_CHECKING:
+    from playwright.sync_api import ConsoleMessage
+    from playwright.sync_api import Page as Opened
+
+Scheme = Literal["light", "dark"]
+
 _SECONDS = 60
-_FLAGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-    "--remote-debugging-pipe",
-)
+_SERIOUS = ("serious", "critical")
 
 
 def chromium() -> str:
@@ -32,104 +28,125 @@ def chromium() -> str:
     return found
 
 
-@dataclass
 class Page:
-    """An open page."""
+    """An open page.
 
-    read_end: int
-    write_end: int
-    session: str = ""
-    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
-    _buffer: bytes = b""
-    problems: list[str] = field(default_factory=list)
+    Attributes:
+        opened: Playwright's page.
+        problems: Errors of its scripts, and what the browser complained of.
+    """
 
-    def call(self, method: str, **params: Any) -> Any:
-        """Send a command of the protocol and return its result."""
-        number = next(self._numbers)
-        message: dict[str, Any] = {"id": number, "method": method, "params": params}
-        if self.session:
-            message["sessionId"] = self.session
-        os.write(self.write_end, json.dumps(message).encode() + b"\0")
-        while True:
-            answer = self._next()
-            if answer.get("id") == number:
-                assert "error" not in answer, answer
-                return answer["result"]
-            if answer.get("method") in ("Runtime.exceptionThrown", "Log.entryAdded"):
-                self.problems.append(json.dumps(answer["params"])[:500])
+    def __init__(self, opened: "Opened") -> None:
+        self.opened = opened
+        self.problems: list[str] = []
+        opened.on("pageerror", lambda error: self.problems.append(str(error)))
+        opened.on("console", self._heard)
 
-    def _next(self) -> Any:
-        while b"\0" not in self._buffer:
-            ready, _, _ = select.select([self.read_end], [], [], _SECONDS)
-            assert ready, "the browser does not answer"
-            self._buffer += os.read(self.read_end, 1 << 20)
-        message, _, self._buffer = self._buffer.partition(b"\0")
-        return json.loads(message)
+    def _heard(self, message: "ConsoleMessage") -> None:
+        if message.type == "error":
+            self.problems.append(message.text)
 
     def value(self, expression: str) -> Any:
-        """Return the value of a JavaScript expression."""
-        found = self.call(
-            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
-        )
-        assert "exceptionDetails" not in found, found
-        return found["result"].get("value")
+        """Return the value of a JavaScript expression, of a promise when it is kept."""
+        return self.opened.evaluate(expression)
 
     def wait(self, expression: str) -> None:
-        """Return when a JavaScript expression is true."""
+        """Return when a JavaScript expression is true.
+
+        Playwright's own function for it evaluates text in the page, which a policy may forbid.
+        """
         deadline = time.monotonic() + _SECONDS
         while not self.value(expression):
             assert time.monotonic() < deadline, f"never true: {expression}"
             time.sleep(0.02)
 
-    def press(self, key: str, code: int, modifiers: int = 0) -> None:
-        """Press a key."""
-        names = {"key": key, "code": key, "windowsVirtualKeyCode": code, "modifiers": modifiers}
-        text = {"text": "\r"} if key == "Enter" else {}
-        self.call("Input.dispatchKeyEvent", type="keyDown", **names, **text)
-        self.call("Input.dispatchKeyEvent", type="keyUp", **names)
+    def press(self, *keys: str) -> None:
+        """Press keys one after the other, such as "Tab" or "Control+Enter"."""
+        for key in keys:
+            self.opened.keyboard.press(key)
+
+    def focused(self) -> str:
+        """Return the ID, else the text, of the element that has the focus."""
+        return str(self.value("document.activeElement.id || document.activeElement.textContent"))
+
+    def tab_to(self, name: str, limit: int = 60) -> None:
+        """Press Tab until the element with an ID, or with a text, has the focus."""
+        for _ in range(limit):
+            self.press("Tab")
+            if self.focused() == name:
+                return
+        raise AssertionError(f"{name} is not reached by {limit} times Tab")
+
+    def cut_off(self, scrolling: str = "none") -> list[str]:
+        """Return elements that reach beyond the page, or hide some of what is in them.
+
+        Args:
+            scrolling: Selector of elements that may scroll sideways, with what is in them.
+        """
+        found: list[str] = self.opened.evaluate(
+            """(scrolling) => [...document.querySelectorAll("body *")].filter((e) => {
+              const box = e.getBoundingClientRect();
+              if (!box.width || e.closest(scrolling)) return false;
+              const clips = getComputedStyle(e).overflowX !== "visible";
+              return (clips && e.scrollWidth > e.clientWidth + 1)
+                || box.right > document.documentElement.clientWidth + 1;
+            }).map((e) => e.outerHTML.slice(0, 200))""",
+            scrolling,
+        )
+        return found
+
+    def shown(self, selector: str) -> list[str]:
+        """Return the elements of a selector that are drawn."""
+        found: list[str] = self.opened.evaluate(
+            """(selector) => [...document.querySelectorAll(selector)]
+              .filter((e) => e.checkVisibility() && e.getClientRects().length)
+              .map((e) => e.outerHTML.slice(0, 200))""",
+            selector,
+        )
+        return found
+
+    def accessibility_faults(self) -> list[tuple[str, list[str]]]:
+        """Return the serious and critical faults that axe-core finds: rule and elements."""
+        from axe_playwright_python.sync_playwright import Axe
+
+        found = Axe().run(self.opened).response["violations"]
+        return [
+            (fault["id"], [node["html"] for node in fault["nodes"][:3]])
+            for fault in found
+            if fault["impact"] in _SERIOUS
+        ]
 
 
 @contextlib.contextmanager
-def page(url: str, folder: Path, headers: Mapping[str, str]) -> Iterator[Page]:
-    """Open a page in a browser with an empty profile in `folder`."""
-    command_read, command_write = os.pipe()
-    answer_read, answer_write = os.pipe()
-    # Chromium reads commands from file descriptor 3 and answers on 4.
-    line = f'exec "$@" 3<&{command_read} 4>&{answer_write}'
-    command = ["bash", "-c", line, "bash", chromium(), *_FLAGS, f"--user-data-dir={folder}"]
-    with subprocess.Popen(
-        command,
-        pass_fds=(command_read, answer_write),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as process:
-        os.close(command_read)
-        os.close(answer_write)
+def page(url: str, headers: Mapping[str, str] | None = None, **options: Any) -> Iterator[Page]:
+    """Open a page in a browser with an empty profile.
+
+    Args:
+        url: Its address.
+        headers: Headers of each request.
+        options: Of Playwright's `new_page`, such as `color_scheme="dark"`.
+    """
+    from playwright.sync_api import sync_playwright
+
+    program = chromium()
+    with sync_playwright() as playwright:
+        # No sandbox: in containers, Chromium runs as root.
+        browser = playwright.chromium.launch(executable_path=program, chromium_sandbox=False)
         try:
-            opened = Page(answer_read, command_write)
-            target = opened.call("Target.createTarget", url="about:blank")["targetId"]
-            attached = opened.call("Target.attachToTarget", targetId=target, flatten=True)
-            opened.session = attached["sessionId"]
-            for domain in ("Page", "Runtime", "Log", "Network"):
-                opened.call(f"{domain}.enable")
-            opened.call("Network.setExtraHTTPHeaders", headers=dict(headers))
-            opened.call("Page.navigate", url=url)
-            opened.wait("document.readyState === 'complete' && location.href !== 'about:blank'")
-            yield opened
+            opened = browser.new_page(extra_http_headers=dict(headers or {}), **options)
+            shown = Page(opened)
+            opened.goto(url)
+            yield shown
         finally:
-            process.kill()
-            process.wait()
-            os.close(command_write)
-            os.close(answer_read)
+            browser.close()
 
 
-def run_in_page(file: Path, script: str, folder: Path) -> Any:
+def run_in_page(file: Path, script: str) -> Any:
     """Open a page, run a script in it, and return what the script returns.
 
     Args:
         file: HTML file.
         script: Body of an asynchronous function.
-        folder: Folder for the browser's profile.
     """
-    with page(file.resolve().as_uri(), folder / "profile", {}) as opened:
+    with page(file.resolve().as_uri()) as opened:
         return opened.value(f"(async () => {{ {script} }})()")

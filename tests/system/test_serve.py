@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 import requests
 from support import browser
-from support.browser import Page
+from support.browser import Page, Scheme
 from support.project import Project, Trained, require_one_line
 from support.servers import serve
 
@@ -296,9 +296,9 @@ def test_the_pages_of_the_app_load_nothing_from_elsewhere(app: App) -> None:
 
 
 @pytest.fixture
-def page(app: App, tmp_path: Path) -> Iterator[Page]:
+def page(app: App) -> Iterator[Page]:
     headers = {"Authorization": f"Bearer {TOKEN}"}
-    with browser.page(f"{app.url}/", tmp_path / "profile", headers) as opened:
+    with browser.page(f"{app.url}/", headers) as opened:
         opened.wait("document.getElementById('model').textContent.includes('version 1')")
         yield opened
         assert not opened.problems
@@ -307,7 +307,7 @@ def page(app: App, tmp_path: Path) -> Iterator[Page]:
 def check(page: Page, text: str) -> None:
     page.value(f"document.getElementById('text').value = {json.dumps(text)}")
     page.value("document.getElementById('text').focus()")
-    page.press("Enter", 13, modifiers=2)
+    page.press("Control+Enter")
     page.wait("/^This is (ham|spam)\\.$/.test(document.getElementById('status').textContent)")
 
 
@@ -334,10 +334,9 @@ def test_the_page_shows_label_probability_words_and_takes_feedback(app: App, pag
     assert newest["text"] in page.value("document.querySelector('#list .text').textContent")
     # By keyboard alone: from the message over the button to the judgment.
     page.value("document.getElementById('text').focus()")
-    for _ in range(3):
-        page.press("Tab", 9)
+    page.press("Tab", "Tab", "Tab")
     assert page.value("document.activeElement.textContent") == "It is spam"
-    page.press("Enter", 13)
+    page.press("Enter")
     page.wait("document.getElementById('status').textContent === 'Noted: it is spam.'")
     said = app.get(f"/inferences/{newest['id']}")["feedback"]
     assert [(one["label"], one["reporter"]) for one in said] == [("spam", "ops")]
@@ -364,20 +363,35 @@ def test_the_page_shows_similar_messages_and_takes_feedback_on_them(app: App, pa
     "text", ["\u202eevil\u202c " * 20, "wow " * 50_000, "x" * 200_000], ids=len
 )
 def test_the_page_is_as_wide_as_a_telephone_whatever_the_text(page: Page, text: str) -> None:
-    page.call(
-        "Emulation.setDeviceMetricsOverride",
-        width=360,
-        height=700,
-        deviceScaleFactor=1,
-        mobile=True,
-    )
-    scheme = [{"name": "prefers-color-scheme", "value": "dark"}]
+    page.opened.set_viewport_size({"width": 360, "height": 700})
     light = page.value("getComputedStyle(document.body).backgroundColor")
-    page.call("Emulation.setEmulatedMedia", features=scheme)
+    page.opened.emulate_media(color_scheme="dark")
     assert page.value("getComputedStyle(document.body).backgroundColor") != light
     check(page, text)
     assert page.value("document.documentElement.scrollWidth") <= 360
     assert page.value("document.getElementById('list').textContent.length") < 30_000
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_is_accessible_by_keyboard_and_printed(
+    app: App, page: Page, scheme: Scheme
+) -> None:
+    page.opened.emulate_media(color_scheme=scheme)
+    page.opened.set_viewport_size({"width": 360, "height": 700})
+    check(page, f"{SPAM} https://{'a' * 100}")
+    assert page.accessibility_faults() == []
+    assert page.cut_off() == []
+    page.tab_to("label")
+    page.press("s")  # the choice that begins so
+    page.press("Tab", "Enter")
+    labels = "[...document.querySelectorAll('#list .about > span')].map((s) => s.textContent)"
+    page.wait(f"{labels}.length > 0 && {labels}.every((label) => label === 'spam')")
+    page.opened.emulate_media(media="print", color_scheme=scheme)
+    assert page.value("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.value("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
+    assert page.shown("button, select, input") == []
+    assert page.shown("#fill, #words .word, #list .text")
+    assert page.cut_off() == []
 
 
 def test_the_page_filters_what_it_lists_and_names_its_parts(app: App, page: Page) -> None:
