@@ -3,8 +3,9 @@
     python -m scripts.make_modern [--check]
 
 `scripts/modern/ham.txt` and `spam.txt` hold the templates by kind: contrast pairs, such as real and
-fake parcel notices. Each template is a group, so that a split keeps its messages together. Phone
-numbers are those reserved for fiction; hosts of spam are random letters.
+fake parcel notices. Each template is a group, so that a split keeps its messages together; a group
+is numbered by its line, so new templates go to the end of a file, and its messages hang on no other
+template. Phone numbers are those reserved for fiction; hosts of spam are random letters.
 """
 
 import random
@@ -30,7 +31,24 @@ CHOICES = {
     "app": "WhatsApp|Google|Uber|PayPal|Signal|Telegram|Microsoft|Amazon|Instagram|Airbnb|Tinder|"
     "Discord|Apple|LinkedIn|Revolut|Zoom|the app",
     "bank": "HSBC|Barclays|Lloyds|NatWest|Santander|Monzo|Chase|Wells Fargo|Citi|Bank of America|SBI|"
-    "HDFC Bank|ICICI Bank|Axis Bank|GTBank|Zenith|Nationwide|Revolut|Halifax|Starling",
+    "HDFC Bank|ICICI Bank|Axis Bank|GTBank|Zenith|Nationwide|Revolut|Halifax|Starling|{bank_in}|"
+    "{bank_africa}|{bank_far}",
+    "bank_in": "SBI|HDFC Bank|ICICI Bank|Axis Bank|Kotak|PNB|Canara Bank|Bank of Baroda|IndusInd",
+    "bank_africa": "GTBank|Zenith|UBA|First Bank|Access Bank|Fidelity|Opay|Kuda|Equity Bank|KCB|"
+    "Co-op Bank|FNB|Absa|Capitec",
+    "bank_far": "DBS|OCBC|UOB|POSB|CommBank|ANZ|Westpac|NAB|BDO|BPI|GCash",
+    "network": "EE|Three|O2|Vodafone|giffgaff|Lebara|T-Mobile|Verizon|AT&T|{network_in}|"
+    "{network_africa}|Globe|Smart|Telstra|Optus|Singtel",
+    "network_in": "Jio|Airtel|Vi|BSNL",
+    "network_africa": "MTN|Airtel|Glo|9mobile|Safaricom|Vodacom|Telkom",
+    "wallet": "M-PESA|MoMo|Airtel Money|Paytm|PhonePe|GCash|Opay|PayLah|Venmo|Zelle|Cash App|PalmPay",
+    "stream": "Netflix|Spotify|Disney+|Prime Video|YouTube Premium|Audible|Now TV",
+    "antivirus": "Norton|McAfee|Geek Squad|PC protection|device security",
+    "council": "Council|City Council|Borough Council|County|Town Hall",
+    "ussd": "*123#|*131#|*556#|*312#|*310#|*121#|*100#|*544#|*282#|*199#|*901#|*737#",
+    "relative": "mum|dad|nan|grandad|my sister|my brother|auntie {name}|uncle {name}|my cousin",
+    "town": "Leeds|Brighton|Oxford|Cork|Bristol|Lagos|Abuja|Nairobi|Pune|Chennai|Austin|Denver|Perth",
+    "meal": "the pizza|lunch|the curry|the taxi|the tickets|the present|the groceries|drinks|petrol",
     "carrier": "Royal Mail|DPD|Evri|DHL|UPS|FedEx|USPS|Hermes|Yodel|InPost|AusPost|Parcelforce",
     "shop": "Amazon|Tesco|Argos|IKEA|ASOS|Walmart|Target|Boots|John Lewis|Zara|Flipkart|Currys|eBay|"
     "Sainsbury's|Costco|H&M|Next|Best Buy",
@@ -43,7 +61,7 @@ CHOICES = {
     "day": "Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday",
     "month": "January|February|March|April|May|June|July|August|September|October|November",
     "known": "bbc.co.uk|theguardian.com|nhs.uk|wikipedia.org|gov.uk|nytimes.com|trainline.com|imdb.com",
-    "flight": "BA284|EZY8812|FR1130|UA901|LH455|AI131",
+    "flight": "BA284|EZY8812|FR1130|UA901|LH455|AI131|6E204|QF63|KQ101|SQ318",
 }
 KNOWN_LINKS = {
     "url_carrier": "royalmail.com/track/{tracking}|https://www.dpd.co.uk/tracking/{d9}|"
@@ -67,6 +85,24 @@ KNOWN_LINKS = {
     "url_code": "https://github.com/{word}/{word}/pull/{d3}|https://stackoverflow.com/q/{d7}",
     "url_home": "https://www.rightmove.co.uk/properties/{d9}|https://www.airbnb.com/rooms/{d7}",
     "url_job": "https://www.linkedin.com/jobs/view/{d9}|https://www.gov.uk/{word}",
+    "url_network": "https://www.jio.com/{ref}|https://www.airtel.in/{word}|https://www.mtn.ng/{word}|"
+    "https://ee.co.uk/{word}|www.three.co.uk/my3|https://www.vodafone.co.uk/{word}|t-mobile.com/{word}|"
+    "https://www.verizon.com/{word}|https://www.globe.com.ph/{word}|telstra.com.au/{word}",
+    "url_bank": "https://www.hsbc.co.uk/{word}|https://www.barclays.co.uk/{word}|www.onlinesbi.sbi|"
+    "https://www.hdfcbank.com/{word}|https://www.icicibank.com/{word}|https://www.gtbank.com/{word}|"
+    "https://www.chase.com/{word}|https://www.dbs.com.sg/{word}|https://www.commbank.com.au/{word}",
+    "url_power": "https://www.thameswater.co.uk/{word}|https://octopus.energy/{word}|powercut105.com|"
+    "https://www.britishgas.co.uk/{word}|https://www.coned.com/{word}",
+    "url_travel": "https://www.booking.com/{d9}|https://www.ryanair.com/{ref}|https://www.ba.com/{ref}|"
+    "https://www.trainline.com/{ref}|https://www.uber.com/trip/{hash}|https://www.goindigo.in/{ref}",
+    "url_survey": "https://www.surveymonkey.com/r/{ref}|https://forms.office.com/r/{hash}|"
+    "https://forms.gle/{hash}",
+    "url_charity": "https://www.justgiving.com/{word}|https://www.gofundme.com/f/{word}|"
+    "https://www.redcross.org.uk/{word}",
+    "url_food": "https://deliveroo.co.uk/orders/{d9}|https://www.ubereats.com/orders/{hash}|"
+    "https://www.swiggy.com/track/{d9}|https://www.opentable.co.uk/r/{ref}",
+    "url_social": "https://www.instagram.com/p/{hash}|https://www.facebook.com/events/{d9}|"
+    "https://www.tiktok.com/@{word}/video/{d9}|https://x.com/{word}/status/{d9}|https://chat.whatsapp.com/{hash}",
 }
 ODD_TLDS = [
     "top",
@@ -107,6 +143,7 @@ BAIT = [
     "ref-id",
 ]
 _CHOICE = re.compile(r"\[([^\[\]]+)\]")
+_PUNCTUATION = re.compile(r"[.,:;!?]+(?=\s|$)")  # not that within links and amounts
 _SLOT = re.compile(r"\{(\w+)\}")
 
 
@@ -116,6 +153,12 @@ def _digits(rng: random.Random, count: int) -> str:
 
 def _letters(rng: random.Random, count: int, letters: str = string.ascii_lowercase) -> str:
     return "".join(rng.choices(letters, k=count))
+
+
+def _large(rng: random.Random, about: list[int]) -> str:
+    """Return an amount near one of `about`, as written in one of several ways."""
+    whole = rng.choice(about) + rng.choice([0, 0, 0, rng.randint(1, 49)])
+    return rng.choice([f"{whole}", f"{whole:,}", f"{whole:,}.00", f"{whole}.{rng.randint(10, 99)}"])
 
 
 def _odd_link(rng: random.Random) -> str:
@@ -147,6 +190,15 @@ DRAWN: dict[str, Callable[[random.Random], str]] = {
         f"{rng.choice('££$€')}{rng.randint(1, 9)}.{rng.choice(['45', '99', '50', '20'])}"
     ),
     "rs": lambda rng: f"Rs {rng.choice(['499', '1,250', '5000', '12,000', '25000'])}",
+    "naira": lambda rng: (
+        f"{rng.choice(['N', 'NGN', 'NGN ', '₦'])}{_large(rng, [100, 500, 2000, 15000, 87500])}"
+    ),
+    "shillings": lambda rng: (
+        f"{rng.choice(['Ksh', 'KES ', 'Ksh '])}{_large(rng, [50, 320, 1500, 9400])}"
+    ),
+    "far": lambda rng: (
+        f"{rng.choice(['S$', 'SGD ', 'A$', 'AUD ', 'PHP ', 'R'])}{_large(rng, [30, 88, 150, 640, 2300])}"
+    ),
     "dollars": lambda rng: f"${rng.choice(['3.50', '50', '250', '500', '1,400', '2,300', '8000'])}",
     "crypto": lambda rng: (
         f"{rng.choice(['0.5', '1.2', '3'])} {rng.choice(['BTC', 'ETH', 'bitcoin'])}"
@@ -159,7 +211,11 @@ DRAWN: dict[str, Callable[[random.Random], str]] = {
             f"+44 7700 900{rng.randint(0, 999):03}",
             f"202-555-01{rng.randint(0, 99):02}",
             f"+1 202 555 01{rng.randint(0, 99):02}",
+            f"0491 570 {rng.choice([156, 157, 158, 159, 313, 737])}",
         ]
+    ),
+    "masked": lambda rng: (
+        f"{rng.choice(['0803', '0722', '98', '07', '+2547'])}{rng.choice(['XXXXX', '*****'])}{_digits(rng, 2)}"
     ),
     "landline": lambda rng: f"01632 960{rng.randint(0, 999):03}",
     "premium": lambda rng: f"0909 8790{rng.randint(0, 999):03}",
@@ -192,7 +248,7 @@ def _filled(template: str, rng: random.Random) -> str:
 
 
 def _typed(text: str, rng: random.Random) -> str:
-    """Return `text` as it might arrive: sometimes in lower case or without its full stops."""
+    """Return `text` as it might arrive: sometimes in other capitals or without punctuation."""
     chance = rng.random()
     if chance < 0.15:
         return text.lower()
@@ -200,6 +256,10 @@ def _typed(text: str, rng: random.Random) -> str:
         return text.replace("you", "u").replace("are", "r")
     if chance < 0.25:
         return text.rstrip(".!")
+    if chance < 0.28:
+        return text.upper()
+    if chance < 0.35:
+        return _PUNCTUATION.sub("", text).lower()
     return text
 
 
@@ -216,12 +276,12 @@ def _templates() -> Iterator[tuple[str, str, str]]:
 
 def messages() -> pd.DataFrame:
     """Return the messages: columns `text`, `label`, `kind` and `group`."""
-    rng = random.Random(SEED)
     rows = []
     numbers: Counter[str] = Counter()
     for label, kind, template in _templates():
         numbers[label] += 1
         group = f"modern_{label}_{numbers[label]:03}"
+        rng = random.Random(f"{SEED} {group}")
         for at in range(PER_TEMPLATE):
             text = _filled(template, rng)
             rows.append((_typed(text, rng) if at else text, label, kind, group))
