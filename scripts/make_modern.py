@@ -23,7 +23,7 @@ from scripts.generated_csv import write_or_check
 TEMPLATES = Path(__file__).resolve().parent / "modern"
 TARGET = Path(__file__).resolve().parent.parent / "spam_mlflow" / "data" / "sources" / "modern.csv"
 SEED = 20250131
-PER_TEMPLATE = 4  # messages, before duplicates are dropped
+PER_TEMPLATE = 3  # messages, before duplicates are dropped
 
 CHOICES = {
     "name": "Anna|Ben|Chloe|Dev|Ella|Femi|Grace|Hassan|Ines|Jack|Kofi|Lena|Mo|Nina|Omar|Priya|Sam",
