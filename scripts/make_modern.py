@@ -165,7 +165,8 @@ def _odd_link(rng: random.Random) -> str:
     """Return a link as fraud has them: a random host, often with a word of bait."""
     host = _letters(rng, rng.randint(4, 7)) + rng.choice(["", _digits(rng, 2)])
     if rng.random() < 0.6:
-        host = f"{rng.choice(BAIT)}-{host}" if rng.random() < 0.7 else f"{host}.{rng.choice(BAIT)}"
+        # The registered name keeps the random letters, so that it is nobody's.
+        host = f"{rng.choice(BAIT)}{'-' if rng.random() < 0.7 else '.'}{host}"
     scheme = rng.choice(["https://", "http://", "", "www.", "https://"])
     path = rng.choice(["", f"/{_letters(rng, 4)}", f"/{_letters(rng, 2)}{_digits(rng, 3)}"])
     return f"{scheme}{host}.{rng.choice(ODD_TLDS)}{path}"
