@@ -25,7 +25,7 @@ from spam_mlflow.scorer.vectorizers.ngram import NgramVectorizer
 if TYPE_CHECKING:
     import keras
 
-PASSES = 4
+PASSES = 2
 """Passes over the rows that count as an epoch."""
 
 _ROWS_AT_ONCE = 1024  # rows that are scored at a time
