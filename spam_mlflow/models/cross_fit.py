@@ -29,7 +29,6 @@ PASSES = 2
 """Passes over the rows that count as an epoch."""
 
 _ROWS_AT_ONCE = 1024  # rows that are scored at a time
-_GATE_COST = 0.3  # of the gate's loss, as `cost` is of the others'
 _MESSAGES_IN_EXTRA = 0.3  # weight of a message where the second expert is calibrated
 
 _OWN = ({MESSAGE: 1.0}, {MESSAGE: 1.0, COPY: 1.0, PLAIN_COPY: 1.0})
@@ -78,6 +77,21 @@ class Mixture(NamedTuple):
     gate: Head | None = None
 
 
+class Gate(NamedTuple):
+    """How the gate between two experts is made.
+
+    Attributes:
+        cost: Weight of its loss against the length of its coefficients.
+        slope: Factor on its log-odds. Below 1, both experts have a say in most texts, which is
+            better than either of them alone.
+        bias: What is added to its log-odds then; negative in favor of the messages' own expert.
+    """
+
+    cost: float
+    slope: float
+    bias: float
+
+
 class CrossFit:
     """Solves for the heads of a cross-fitted linear model.
 
@@ -87,7 +101,7 @@ class CrossFit:
         folds: Number of folds.
         cost: Weight of the loss against the length of the coefficients.
         extra_weights: Weight of each role in the expert for additional messages.
-        gate_bias: What is added to the gate's log-odds.
+        gate: How the gate is made.
     """
 
     def __init__(
@@ -97,10 +111,10 @@ class CrossFit:
         folds: int,
         cost: float,
         extra_weights: Mapping[str, float],
-        gate_bias: float,
+        gate: Gate,
     ) -> None:
         self._vectorizer, self._rows, self._folds = vectorizer, rows, folds
-        self._cost, self._extra_weights, self._gate_bias = cost, extra_weights, gate_bias
+        self._cost, self._extra_weights, self._of_gate = cost, extra_weights, gate
         self._scored = np.flatnonzero(np.isin(rows.role, (MESSAGE, EXTRA)))
 
     def epoch(self, number: int) -> dict[str, float]:
@@ -179,9 +193,10 @@ class CrossFit:
         extra, log_odds = extra.scaled(slope, shift), held_out * slope + shift
         gate, held_out = self._cross_fitted(lambda part: self._gate(part, passes))
         slope, shift = large_margin.platt(held_out, is_extra, balanced(is_extra))
-        gate = gate.scaled(slope, shift + self._gate_bias)
-        share = sigmoid(held_out * slope + shift + self._gate_bias)
-        return extra, gate, (1 - share) * own + share * log_odds
+        factor, bias = self._of_gate.slope, self._of_gate.bias
+        slope, shift = slope * factor, shift * factor + bias
+        share = sigmoid(held_out * slope + shift)
+        return extra, gate.scaled(slope, shift), (1 - share) * own + share * log_odds
 
     def _own(self, part: np.ndarray, passes: int) -> Head:
         altered = self._rows.has(COPY) or self._rows.has(PLAIN_COPY)
@@ -199,7 +214,7 @@ class CrossFit:
         used = part & (is_extra | (self._rows.role == MESSAGE))
         weights = np.zeros(len(used))
         weights[used] = balanced(is_extra[used])
-        return large_margin.solve(self._rows.inputs, is_extra, weights, _GATE_COST, passes)
+        return large_margin.solve(self._rows.inputs, is_extra, weights, self._of_gate.cost, passes)
 
     def _cross_fitted(self, solve: Callable[[np.ndarray], Head]) -> tuple[Head, np.ndarray]:
         """Return the head of all rows, and the held-out margins of messages and extra rows.

@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass
 from spam_mlflow.config.schema import CONFIG, Count, Positive, PositiveCount
 from spam_mlflow.data.augmentation import EXTRA, EXTRA_COPY, MESSAGE
 from spam_mlflow.models import cross_fit, lexicons
-from spam_mlflow.models.cross_fit import CrossFit, Mixture, TrainingRows
+from spam_mlflow.models.cross_fit import CrossFit, Gate, Mixture, TrainingRows
 from spam_mlflow.scorer.vectorizers import Vectorizer
 from spam_mlflow.scorer.vectorizers.character_ngrams import LONGEST
 from spam_mlflow.scorer.vectorizers.ngram import NgramVectorizer
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Length = Annotated[int, Field(ge=1, le=LONGEST)]
 """Length of an n-gram in characters."""
 
-_GATE_BIAS = -1.0  # log-odds by which the gate is in favor of the messages' own expert
+_GATE = Gate(cost=0.3, slope=0.6, bias=-1.25)
 
 
 @dataclass(frozen=True, config=CONFIG)
@@ -90,7 +90,7 @@ class NgramLinear:
         assert isinstance(vectorizer, NgramVectorizer)
         balance = self.extra_balance
         weights = {MESSAGE: balance, EXTRA: 1.0, EXTRA_COPY: 1.0}
-        return CrossFit(vectorizer, rows, self.folds, self.cost, weights, _GATE_BIAS)
+        return CrossFit(vectorizer, rows, self.folds, self.cost, weights, _GATE)
 
     def network(self, mixture: Mixture, vectorizer: Vectorizer) -> "keras.Model":
         """Return the heads as a network from sparse rows to probabilities of ham and spam.
