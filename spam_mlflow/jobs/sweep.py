@@ -44,7 +44,7 @@ def run(settings: SweepSettings, cfg: DictConfig) -> float:
     """Run a sweep, or continue it, and log it to a parent run.
 
     Returns:
-        The best value of the objective.
+        The best value of the objective; NaN where other processes still run trials.
 
     Raises:
         UserError: If the sweep cannot run as configured, or if no trial was completed.
@@ -63,11 +63,14 @@ def run(settings: SweepSettings, cfg: DictConfig) -> float:
             run_id, progress, preset = _alone(study, sweep, space, folder)
         else:
             run_id, progress, preset = _together(study, sweep, space, folder)
-    if target is not None and preset is not None:
+    logger.info("View: %s", links.run_page(run_id))
+    if preset is None:
+        logger.info("Other processes still run trials; the last of them logs the results")
+        return math.nan
+    if target is not None:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(preset, encoding="utf-8")
-    logger.info("View: %s", links.run_page(run_id))
-    _announce(progress, sweep, target if preset else None)
+    _announce(progress, sweep, target)
     assert progress.best.value is not None
     return progress.best.value
 
@@ -118,8 +121,6 @@ def _together(
         raise
     with study.locked():
         preset = _conclude_once(sweep, study, folder) if study.is_over else None
-    if preset is None:
-        logger.info("The last of the other processes logs the results")
     return study.parent, study.progress, preset
 
 

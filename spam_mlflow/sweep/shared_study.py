@@ -308,8 +308,8 @@ def open_study(
     Raises:
         UserError: If the database cannot be opened, or fails while it is in use.
     """
-    storage = database.storage(lost_after)
-    with explained(database), Heartbeat(storage) as heartbeat:
+    with explained(database), database.storage(lost_after) as storage:
         study = studies.create(name, storage, prune)
         add_lock(study)
-        yield SharedStudy(study, storage, heartbeat)
+        with Heartbeat(storage) as heartbeat:
+            yield SharedStudy(study, storage, heartbeat)

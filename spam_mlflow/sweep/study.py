@@ -165,8 +165,8 @@ def open_study(name: str, database: StudyDatabase, seed: int, prune: bool) -> It
         UserError: If another process is working on the file, since its trials could not be
             distinguished from those that a killed process left behind.
     """
-    with _locked(database):
-        study = create(name, database.storage(), prune)
+    with _locked(database), database.storage() as storage:
+        study = create(name, storage, prune)
         # With the same random seed, a continued sweep would draw its first random values again.
         study.sampler = sampler(seed + len(study.get_trials(deepcopy=False)))
         yield Study(study)

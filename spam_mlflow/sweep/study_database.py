@@ -84,7 +84,7 @@ class StudyDatabase:
         return cls(f"sqlite:///{path}", path)
 
     def __str__(self) -> str:
-        return str(self.file or masked(self.url))
+        return str(self.file or masked_address(self.url))
 
     def refusal(self, error: Exception) -> str:
         """Return in one line that the database cannot be opened, and why."""
@@ -94,16 +94,27 @@ class StudyDatabase:
         why = masked(store.reason(error))
         return f"study_db={self} cannot be opened ({why}); check {advice}"
 
-    def storage(self, lost_after: int | None = None) -> "RDBStorage":
-        """Return Optuna's storage in this database; tables that are missing are made.
+    @contextlib.contextmanager
+    def storage(self, lost_after: int | None = None) -> "Iterator[RDBStorage]":
+        """Open Optuna's storage in this database; tables that are missing are made.
 
         Args:
             lost_after: Seconds after which a trial without a heartbeat counts as lost; None: no
                 heartbeats are recorded.
 
+        Yields:
+            The storage, whose connections are closed in the end.
+
         Raises:
             StudyDatabaseError: If the database cannot be opened.
         """
+        storage = self._opened(lost_after)
+        try:
+            yield storage
+        finally:
+            storage.engine.dispose()
+
+    def _opened(self, lost_after: int | None) -> "RDBStorage":
         from sqlalchemy import make_url
         from sqlalchemy.exc import SQLAlchemyError
 
@@ -129,12 +140,12 @@ class StudyDatabase:
 
         for _ in range(_ATTEMPTS - 1):
             try:
-                return self._open(lost_after)
+                return self._connected(lost_after)
             except DBAPIError:
                 time.sleep(_PAUSE)
-        return self._open(lost_after)
+        return self._connected(lost_after)
 
-    def _open(self, lost_after: int | None) -> "RDBStorage":
+    def _connected(self, lost_after: int | None) -> "RDBStorage":
         from optuna.exceptions import ExperimentalWarning
         from optuna.storages import RDBStorage
 

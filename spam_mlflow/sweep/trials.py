@@ -88,9 +88,9 @@ def run_all(
         study: The open study.
         parent: ID of the run that the trials' runs are nested in.
     """
-    left = sweep.settings.trials - len(study.progress.ended)
-    with progress.step(f"Sweep {sweep.study}", left) as shown:
-        loop = _Loop(sweep, space, study, MlflowClient(), parent, shown)
+    before = len(study.progress.ended)
+    with progress.step(f"Sweep {sweep.study}", sweep.settings.trials - before) as shown:
+        loop = _Loop(sweep, space, study, MlflowClient(), parent, shown, before)
         if sweep.settings.jobs == 1:
             loop.run_here()
         else:
@@ -114,7 +114,11 @@ _Pending = dict["Future[Outcome]", _Begun]
 
 @dataclass(frozen=True)
 class _Loop:
-    """The loop over trials; its attributes are the arguments of `run_all`, and how it is shown."""
+    """The loop over trials.
+
+    Its attributes are the arguments of `run_all`, how its progress is shown, and how many trials
+    had ended before.
+    """
 
     sweep: SweepContext
     space: SearchSpace
@@ -122,6 +126,7 @@ class _Loop:
     client: MlflowClient
     parent: str
     shown: progress.Step
+    before: int
 
     def run_here(self) -> None:
         """Run one trial after the other in this process."""
@@ -152,6 +157,7 @@ class _Loop:
         settings = self.sweep.settings
         for trial in self.study.next_trials(settings.trials, settings.timeout):
             if trial is None:
+                self.shown.done = len(self.study.progress.ended) - self.before
                 self.shown.detail = "waiting for other trials"
                 yield None
                 continue
@@ -201,7 +207,7 @@ class _Loop:
         so_far = self.study.progress
         best = _best_value(so_far)
         run_logging.log_trial(self.client, self.parent, number, outcome.value, best)
-        self.shown.advance()
+        self.shown.done = len(so_far.ended) - self.before
         logger.info("%s", _summary(begun, outcome, best))
 
 
@@ -239,12 +245,9 @@ def run_trial(
     # A trial that is run again reports the same epochs again, which Optuna would warn of.
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        with explained(sweep.database):
-            study = optuna.load_study(
-                study_name=sweep.study,
-                storage=sweep.database.storage(),
-                pruner=studies.pruner(sweep.settings.prune),
-            )
+        with explained(sweep.database), sweep.database.storage() as storage:
+            pruner = studies.pruner(sweep.settings.prune)
+            study = optuna.load_study(study_name=sweep.study, storage=storage, pruner=pruner)
             return _train(sweep, Trial(study, trial_id), values, run_id)
     except optuna.TrialPruned:
         return Outcome("PRUNED")

@@ -154,7 +154,8 @@ def reason(error: BaseException) -> str:
         return f"its driver {error.name} is not installed: pip install '{package}'"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+    text = str(getattr(error, "orig", None) or error).strip() or type(error).__name__
+    return text.splitlines()[0]
 
 
 def _refusal(uri: str, error: Exception) -> str:

@@ -15,9 +15,12 @@ from support.project import Project, require_one_line
 from support.servers import new_database
 
 from scripts.stack import Stack
+from spam_mlflow.sweep import shared_study
+from spam_mlflow.sweep import study as studies
+from spam_mlflow.sweep.study import Outcome
 from spam_mlflow.sweep.study_database import StudyDatabase
 
-PROCESSES, TRIALS, STUDY = 3, 6, "shared"
+PROCESSES, TRIALS, STUDY = 3, 4, "shared"
 QUICK = ("data=sample", "train.obfuscated_fraction=0", "train.padded_fraction=0")
 SPACE = "search.parameters=[{name: model.cost, type: float, low: 0.5, high: 1.5}]"
 
@@ -41,8 +44,8 @@ def sweep(database: str, *arguments: str) -> tuple[str, ...]:
 
 
 def trials_of(database: str) -> list[FrozenTrial]:
-    storage = StudyDatabase.of(database).storage()
-    return optuna.load_study(study_name=STUDY, storage=storage).trials
+    with StudyDatabase.of(database).storage() as storage:
+        return optuna.load_study(study_name=STUDY, storage=storage).trials
 
 
 def kill_in_a_trial(project: Project, database: str, process: "subprocess.Popen[str]") -> int:
@@ -166,3 +169,28 @@ def test_a_finished_sweep_goes_on_with_more_trials(shared: Shared) -> None:
     later = shared.project.client.get_run(parent.info.run_id)
     assert later.info.status == "FINISHED"
     assert f"{TRIALS + 1} complete" in later.data.tags["mlflow.note.content"]
+
+
+# What a process that was cut off finds when it is back
+
+
+def test_a_trial_that_others_count_as_lost_is_dropped_and_run_again_three_times(
+    stack: Stack, project: Project
+) -> None:
+    database = StudyDatabase.of(new_database(stack, "cut_off"))
+    with project.store_here(), shared_study.open_study(STUDY, database, False, 60) as study:
+        studies.set_parent_run(study.optuna, study.client.create_run("0").info.run_id)
+        with study.locked():
+            study.join(seed=0, lost_after=60)
+        drawn = []
+        for _ in range(4):
+            trial = next(study.next_trials(1, None))
+            assert trial is not None
+            drawn.append(trial.suggest_float("x", 0, 1))
+            assert study.holds(trial)
+            study.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+            assert not study.tell(trial, Outcome("COMPLETE", 1.0))
+        assert len(set(drawn)) == 1
+        assert list(study.next_trials(1, None)) == []
+        assert study.progress.lost == {0, 1, 2}
+        assert [trial.number for trial in study.progress.ended] == [3]

@@ -37,7 +37,7 @@ SMALL = (
 
 def study_of(project: Project, name: str = STUDY) -> optuna.Study:
     return optuna.load_study(
-        study_name=name, storage=StudyDatabase.in_file(project.folder / "s.db").storage()
+        study_name=name, storage=StudyDatabase.in_file(project.folder / "s.db").url
     )
 
 
@@ -56,7 +56,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = Project(tmp_path_factory.mktemp("swept"))
     study = optuna.create_study(
         study_name=STUDY,
-        storage=StudyDatabase.in_file(project.folder / "s.db").storage(),
+        storage=StudyDatabase.in_file(project.folder / "s.db").url,
         direction="maximize",
     )
     for epochs in (1, 2, 3, 1, 2, 3):
