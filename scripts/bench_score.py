@@ -1,13 +1,15 @@
 """Score many messages in bulk, and with scikit-learn's pipeline, from Parquet to Parquet.
 
     python -m scripts.bench_score --data-dir FOLDER [--rows 100000 300000 1000000] [--repeated]
+        [--systems local spark SVM]
 
 The messages are halves of UCI's, joined at random, all of them different; with --repeated, a
 thousand of them again and again. They are the same in every call. The baseline is the SVM with word
 and character n-grams, which joblib's processes apply to 20,000 messages at a time, with the same
 reading and writing. Both are trained first, and started anew for each number of rows. Processor
 time and memory are those of the whole tree of processes: memory is the largest process's peak, and
-the peak of all together, in which what processes share counts for each.
+the peak of all together, in which what processes share counts for each. What a system does once it
+is started follows from the difference between the most and the fewest rows.
 """
 
 import argparse
@@ -182,20 +184,41 @@ def measured(system: str, folder: Path, file: Path, rows: int) -> Mapping[str, f
     return dict(zip(COLUMNS, values, strict=True))
 
 
-def run(data_dir: str, rows: Sequence[int], repeated: bool) -> None:
+def once_started(system: str, found: Mapping[int, Mapping[str, float]]) -> tuple[str, ...]:
+    """Return what a system does and takes besides its start, as cells of a table.
+
+    Args:
+        system: The system.
+        found: What `measured` returned, by the number of rows.
+    """
+    few, many = min(found), max(found)
+    cells = [system]
+    for name in COLUMNS[:2]:
+        each = (found[many][name] - found[few][name]) / (many - few)
+        cells += [f"{1 / each:,.0f}", f"{found[few][name] - few * each:.1f}"]
+    return tuple(cells)
+
+
+def run(data_dir: str, rows: Sequence[int], systems: Sequence[str], repeated: bool) -> None:
     """Print what each system takes for each number of rows, as Markdown."""
     table = []
+    found: dict[str, dict[int, Mapping[str, float]]] = {system: {} for system in systems}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         train(data_dir, folder)
         for number in rows:
             write(data_dir, number, repeated, folder / "messages.parquet")
-            for system in SYSTEMS:
-                found = measured(system, folder, folder / "messages.parquet", number)
-                values = [f"{found[name]:,.{i < 2:d}f}" for i, name in enumerate(COLUMNS)]
-                table.append((f"{number:,}", system, *values))
+            for system in systems:
+                values = measured(system, folder, folder / "messages.parquet", number)
+                found[system][number] = values
+                cells = [f"{values[name]:,.{i < 2:d}f}" for i, name in enumerate(COLUMNS)]
+                table.append((f"{number:,}", system, *cells))
                 print(*table[-1], file=sys.stderr, flush=True)
     print(markdown(("rows", "system", *COLUMNS), table))
+    if len(set(rows)) > 1:
+        names = ("messages/s", "seconds to start", "messages/CPU s", "CPU seconds to start")
+        started = [once_started(system, found[system]) for system in systems]
+        print(f"\nOnce started:\n\n{markdown(('system', *names), started)}")
 
 
 def main() -> None:
@@ -205,6 +228,7 @@ def main() -> None:
     )
     parser.add_argument("--data-dir", help="folder with the UCI files")
     parser.add_argument("--rows", nargs="+", type=int, default=[100_000, 300_000, 1_000_000])
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=SYSTEMS)
     parser.add_argument("--repeated", action="store_true", help="few different messages")
     parser.add_argument("--svm", nargs=3, type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -213,7 +237,8 @@ def main() -> None:
         return
     if not arguments.data_dir:
         parser.error("--data-dir is needed")
-    run(str(Path(arguments.data_dir).resolve()), arguments.rows, arguments.repeated)
+    data_dir = str(Path(arguments.data_dir).resolve())
+    run(data_dir, arguments.rows, arguments.systems, arguments.repeated)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ hold the same files, byte for byte.
 """
 
 import argparse
+import contextlib
 import json
 import random
 import subprocess
@@ -41,12 +42,14 @@ def manifest(folder: Path, output: str) -> dict[str, Any]:
 
 
 def kill_one(process: "subprocess.Popen[bytes]", rng: random.Random) -> str:
-    """Kill the command or one of its descendants, and return what it was."""
+    """Kill the command or one of its descendants, of any kind alike, and return what it was."""
     root = psutil.Process(process.pid)
-    victims = root.children(recursive=True)
-    victim = rng.choice(victims) if victims and rng.random() < 0.5 else root
-    name = "command" if victim == root else f"its {victim.name()}"
-    victim.kill()
+    victims: dict[str, list[psutil.Process]] = {"command": [root]}
+    for child in root.children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+            victims.setdefault(f"its {child.name()}", []).append(child)
+    name = rng.choice(sorted(victims))
+    rng.choice(victims[name]).kill()
     return name
 
 
