@@ -1,7 +1,10 @@
 import json
 import math
 import re
+import sys
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -17,6 +20,7 @@ from spam_mlflow.scorer import vectorizers
 from spam_mlflow.scorer.normalization import normalize
 from spam_mlflow.scorer.payloads import LONGEST
 from spam_mlflow.scorer.vectorizers import character_ngrams, chunks, sparse_rows
+from spam_mlflow.scorer.vectorizers.chunk_memory import ChunkMemory, Chunks, Lists
 from spam_mlflow.scorer.vectorizers.key_table import KeyTable
 from spam_mlflow.scorer.vectorizers.ngram import NgramVectorizer
 from spam_mlflow.scorer.vectorizers.sequence import SequenceVectorizer
@@ -128,6 +132,15 @@ def test_rows_as_if_less_were_known_are_those_of_the_smaller_vocabulary(
     assert abs(rows).sum() == pytest.approx(abs(rows[:, columns]).sum())
 
 
+@pytest.fixture
+def switches_often() -> Iterator[None]:
+    """Have the interpreter switch between threads as often as it can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
 def test_a_few_chunks_are_read_like_many(texts: list[str], fitted: Fitted) -> None:
     vectorizer, _ = fitted
     odd = ["\0", "a\0b", "caf\xe9", "\u20ac5", "\u4f60\u597d", "a", "!", "x" * 50]
@@ -141,6 +154,23 @@ def test_a_few_chunks_are_read_like_many(texts: list[str], fitted: Fitted) -> No
         ends = np.cumsum(lists.sizes)[:-1]
         for numbers, one in zip(np.split(lists.numbers, ends), few, strict=True):
             assert sorted(numbers) == sorted(getattr(one, name).numbers)
+
+
+def test_threads_may_remember_chunks_at_the_same_time(switches_often: None) -> None:
+    memory = ChunkMemory(2, np.int32)
+
+    def add(thread: int) -> None:
+        for n in range(100):
+            own = np.array([thread, n])
+            lists = Lists(np.array([2]), own)
+            memory.add([f"{thread} {n}"], Chunks(lists, lists, lists, lists, own[None, :]))
+            found = memory.take(np.array([memory.number[f"{thread} {n}"]]))
+            assert [field.numbers.tolist() for field in found[:-1]] == [[thread, n]] * 4
+            assert found.counts.tolist() == [[thread, n]]
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(add, range(4)))
+    assert sorted(memory.number.values()) == list(range(1, 401))
 
 
 def test_memory_of_chunks_begins_anew_where_it_has_grown(

@@ -129,22 +129,26 @@ class GramReader:
         folded = [piece.casefold() for piece in pieces]
         tokens = [_TOKEN.findall(text) for text in folded]
         letters = [skeleton(piece) for piece in pieces]
-        words = [[self._words[word] for word in of_piece] for of_piece in tokens]
+        words = Lists.of([[self._words[word] for word in of_piece] for of_piece in tokens])
         signals: list[bytes] = [b""] * len(pieces)
         if self._signals:
             read = zip(pieces, tokens, letters, strict=True)
             signals = [self._signals.of_chunk(*of_piece) for of_piece in read]
         counts = b"".join([style_features.chunk_counts(piece) for piece in pieces])
         return Chunks(
-            Lists.of(words),
+            words,
             Lists(_sizes(letters), character_ngrams.codes("".join(letters))),
-            self._grams(pieces, folded, tokens),
+            self._grams(pieces, folded, tokens, words),
             Lists(_sizes(signals), np.frombuffer(b"".join(signals), dtype=np.uint8)),
             np.frombuffer(counts, dtype=np.uint32).reshape(-1, len(CHUNK_COUNTS)),
         )
 
     def _grams(
-        self, pieces: Sequence[str], folded: Sequence[str], tokens: Sequence[Sequence[str]]
+        self,
+        pieces: Sequence[str],
+        folded: Sequence[str],
+        tokens: Sequence[Sequence[str]],
+        words: Lists,
     ) -> Lists:
         """Return the words, character n-grams and shape of pieces.
 
@@ -152,8 +156,8 @@ class GramReader:
             pieces: The pieces.
             folded: The same, casefolded.
             tokens: The words of each.
+            words: Their numbers.
         """
-        words = Lists.of([[self._words[word] for word in of_piece] for of_piece in tokens])
         shapes = [self._shapes[style_features.shape(piece)] for piece in pieces]
         own = np.arange(len(pieces))
         padded = [f" {text} " for text in folded]
@@ -234,13 +238,17 @@ class ColumnReader(GramReader):
         return self._segmenter.pieces(text)
 
     def _grams(
-        self, pieces: Sequence[str], folded: Sequence[str], tokens: Sequence[Sequence[str]]
+        self,
+        pieces: Sequence[str],
+        folded: Sequence[str],
+        tokens: Sequence[Sequence[str]],
+        words: Lists,
     ) -> Lists:
         if sum(map(len, folded)) > _FEW_CHARACTERS:
-            return super()._grams(pieces, folded, tokens)
+            return super()._grams(pieces, folded, tokens, words)
         # The same without NumPy's fixed costs.
         if any("\0" in text or not text.isascii() for text in folded):
-            return super()._grams(pieces, folded, tokens)
+            return super()._grams(pieces, folded, tokens, words)
         shapes = ([style_features.shape(piece)] for piece in pieces)
         ngrams = (_ngrams(f" {text} ", *self._characters) for text in folded)
         columns = [self._vocabulary.columns[block] for block in CHUNK_BLOCKS]
