@@ -23,6 +23,7 @@ from spam_mlflow.scorer.normalization import duplicate_key
 
 Verdict = Literal["accepted", "quarantined", "undecided"]
 
+_REVIEWED = "a reviewer says so"
 _WRONG = 2  # how much more a report that a reviewer refuted counts than one that was confirmed
 
 
@@ -40,6 +41,7 @@ class Case:
         label: The label that is trained on; "" without a verdict for one.
         verdict: Whether it is trained on.
         why: Why, in a few words.
+        is_reviewed: Whether a reviewer decided it.
     """
 
     texts: tuple[str, ...]
@@ -51,6 +53,7 @@ class Case:
     label: str
     verdict: Verdict
     why: str
+    is_reviewed: bool = False
 
 
 def cases(reports: Sequence[Report], rules: FeedbackSettings) -> list[Case]:
@@ -212,6 +215,7 @@ def _decided(
                 label=label,
                 verdict=verdict,
                 why=why,
+                is_reviewed=why == _REVIEWED,
             ),
         )
 
@@ -263,7 +267,7 @@ def _verdict(
         rules: When reports count.
     """
     if review is not None:
-        return review, "accepted", "a reviewer says so"
+        return review, "accepted", _REVIEWED
     less, more = sorted(LABELS, key=lambda label: sums[label])
     if sums[more] == 0:
         return "", "undecided", "no vote counts: over a reporter's limit of a day"
@@ -280,8 +284,8 @@ def _verdict(
     return "", "quarantined", f"contradicts {how}; needs {rules.confirmations:g} or a reviewer"
 
 
-def training_rows(found: Iterable[Case], per_case: int) -> Iterator[tuple[str, str]]:
-    """Yield text and label of what is trained on, at most some messages of each case."""
+def training_rows(found: Iterable[Case], per_case: int) -> Iterator[tuple[str, Case]]:
+    """Yield the text and the case of what is trained on, at most some messages of each case."""
     for case in found:
         if case.verdict == "accepted":
-            yield from ((text, case.label) for text in case.texts[:per_case])
+            yield from ((text, case) for text in case.texts[:per_case])

@@ -2,7 +2,8 @@
 
 A holdout cannot tell: thirty false labels on one campaign, 0.4 % of the training rows, take the
 recall on that campaign to nothing and leave F1 where it was, since the holdout has few of its
-messages or none. So both versions score the messages that the feedback was added to.
+messages or none. So both versions score the messages that the feedback was added to, and those that
+only reporters have judged: what the champion catches with confidence among them needs a reviewer.
 """
 
 import functools
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from spam_mlflow.config.schema import GateSettings
+from spam_mlflow.data.sources import feedback
 from spam_mlflow.gate.check import Check, Holdout, Scored, check
 from spam_mlflow.scorer.labels import is_spam
 
@@ -27,7 +29,10 @@ _SHOWN = 3  # groups that a result names
 
 @dataclass(frozen=True)
 class KnownGroups:
-    """Messages of the data set that feedback was added to, a few of each group of near-copies.
+    """Messages whose labels are known, a few of each group of near-copies.
+
+    They are those of the data set that feedback was added to and, as spam, those that only
+    reporters have judged. Of these, what the champion does not catch does not count.
 
     Attributes:
         frame: The messages; none if the version was trained without feedback.
@@ -41,7 +46,9 @@ class KnownGroups:
         frame, messages = holdout.split.frame, holdout.messages
         if not messages.train_only:
             return cls(frame.head(0))
-        known = frame[~frame["source"].isin(messages.train_only)]
+        said = frame[frame["source"] == feedback.SOURCE]
+        apart = said.assign(label="spam", group=-1 - said["group"])
+        known = pd.concat([frame[~frame["source"].isin(messages.train_only)], apart])
         few = known[known.groupby("group").cumcount() < _OF_A_GROUP]
         size = few["group"].map(known["group"].value_counts())
         first = few.assign(size=size).sort_values("size", ascending=False, kind="stable")
@@ -78,8 +85,9 @@ def checks(
         len(lost) <= settings.feedback_churn,
         len(lost),
         f"<= {settings.feedback_churn}",
-        "groups of known messages that the champion labels rightly with confidence, and this "
-        f"version does not{f': {named}' if named else ''}",
+        "groups of known messages that the champion labels rightly with confidence, or of spam "
+        "that it catches so and no reviewer has judged, which this version does not"
+        f"{f': {named}' if named else ''}",
     )
 
 

@@ -16,19 +16,31 @@ from spam_mlflow.scorer.classifier import Thresholds
 ROWS = [("scam", "spam", 0), ("scam b", "spam", 0), ("scam c", "spam", 0), ("lunch", "ham", 1)]
 
 
-def holdout(train_only: tuple[str, ...] = ("feedback",)) -> Holdout:
+def holdout(train_only: tuple[str, ...] = ("feedback", "feedback_reviewed")) -> Holdout:
     frame = pd.DataFrame(ROWS, columns=["text", "label", "group"]).assign(
         source="known", part="train"
     )
-    said = pd.DataFrame([("said", "ham", 9, "feedback", "train")], columns=list(frame))
+    said = pd.DataFrame(
+        [
+            ("said", "ham", 0, "feedback", "train"),  # a near-copy of the scam
+            ("reviewed", "ham", 9, "feedback_reviewed", "train"),
+        ],
+        columns=list(frame),
+    )
     both = pd.concat([frame, said], ignore_index=True)
     return Holdout(Messages(both, "both", train_only=train_only), Split(both, "grouped", False, 0))
 
 
-def result(champion: list[float], candidate: list[float], lost: int = 0) -> Check:
+def result(
+    champion: list[float], candidate: list[float], lost: int = 0, said: tuple[float, float] = (0, 0)
+) -> Check:
+    """Return the check's result for scores of ROWS, and of what only reporters have judged."""
     settings = validate("promote", compose("promote", ["version=1", f"gate.feedback_churn={lost}"]))
     thresholds = Thresholds(0.5, 0.9)
-    scored, before = (Scored(thresholds, np.zeros(0), np.array(s)) for s in (candidate, champion))
+    scored, before = (
+        Scored(thresholds, np.zeros(0), np.array(s))
+        for s in ([*candidate, said[1]], [*champion, said[0]])
+    )
     (found,) = known_groups.checks(scored, before, KnownGroups.of(holdout()), settings.gate)
     return found
 
@@ -65,5 +77,21 @@ def test_without_feedback_nothing_more_is_scored() -> None:
     assert found.verdict == "not applicable"
 
 
-def test_messages_of_feedback_are_not_asked_about() -> None:
-    assert KnownGroups.of(holdout()).texts == [text for text, _, _ in ROWS]
+@pytest.mark.parametrize(
+    ("before", "after", "verdict"),
+    [
+        (0.99, 0.1, "failed"),  # caught before
+        (0.99, 0.8, "passed"),
+        (0.6, 0.1, "passed"),  # it was not sure
+        (0.01, 0.99, "passed"),  # it was missed before
+    ],
+)
+def test_what_the_champion_caught_is_not_given_up_on_the_word_of_reporters(
+    before: float, after: float, verdict: str
+) -> None:
+    rest = [0.99, 0.99, 0.99, 0.01]
+    assert result(rest, rest, said=(before, after)).verdict == verdict
+
+
+def test_what_a_reviewer_has_decided_is_not_asked_about() -> None:
+    assert KnownGroups.of(holdout()).texts == [*(text for text, _, _ in ROWS), "said"]

@@ -38,7 +38,8 @@ def report(
 
 
 def rows(reports: Sequence[Report]) -> list[tuple[str, str]]:
-    return list(votes.training_rows(votes.cases(reports, RULES), RULES.per_case))
+    found = votes.training_rows(votes.cases(reports, RULES), RULES.per_case)
+    return [(text, case.label) for text, case in found]
 
 
 def only(reports: Sequence[Report]) -> votes.Case:

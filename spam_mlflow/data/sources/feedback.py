@@ -22,8 +22,10 @@ from spam_mlflow.inference_store import store as stores
 from spam_mlflow.inference_store.store import Store
 from spam_mlflow.scorer.normalization import duplicate_key
 
-SOURCE = "feedback"
-"""The source of all messages that come from feedback."""
+SOURCE, REVIEWED = "feedback", "feedback_reviewed"
+"""The sources of messages from feedback: of reporters alone, and decided by a reviewer."""
+
+_COLUMNS = ["text", "label", "source"]
 
 logger = logging.getLogger(__name__)
 
@@ -55,23 +57,23 @@ class FeedbackSource:
             UserError: If one of them cannot be read.
         """
         base: Messages = self.base.load()
-        if SOURCE in set(base.frame["source"]):
-            raise UserError(f"data.base has a source called {SOURCE!r} already; rename it")
+        for name in {SOURCE, REVIEWED} & set(base.frame["source"]):
+            raise UserError(f"data.base has a source called {name!r} already; rename it")
         rows = self._rows()
         known = set(base.frame["text"].map(duplicate_key))
         new = rows[~rows["text"].map(duplicate_key).isin(known)]
         logger.info("%s labels from feedback, %s of other messages", len(rows), len(new))
-        extra = new.assign(source=SOURCE, group="")[list(COLUMNS)].astype(str)
+        extra = new.assign(group="")[list(COLUMNS)].astype(str)
         return dataclasses.replace(
             base,
             frame=pd.concat([base.frame, extra], ignore_index=True),
             name=f"{base.name} and feedback",
-            train_only=(SOURCE,),
+            train_only=(SOURCE, REVIEWED),
             train_only_share=self.limits.max_share,
         )
 
     def _rows(self) -> pd.DataFrame:
-        """Return text and label of what is used of the feedback."""
+        """Return text, label and source of what is used of the feedback."""
         if self.snapshot is not None and Path(self.snapshot).exists():
             return _read(Path(self.snapshot))
         with contextlib.closing(stores.opened(self.store)) as store:
@@ -104,19 +106,22 @@ def found_cases(store: Store, limits: FeedbackSettings) -> list[votes.Case]:
 
 
 def frame(cases: list[votes.Case], per_case: int) -> pd.DataFrame:
-    """Return text and label of what is trained on, the cases that most reporters judged first.
+    """Return text, label and source of what is trained on, the cases that most judged first.
 
     Args:
         cases: The cases.
         per_case: Messages of a case that are trained on.
     """
     ordered = sorted(cases, key=lambda case: -case.reporters)
-    rows = list(votes.training_rows(ordered, per_case))
-    return pd.DataFrame(rows, columns=["text", "label"], dtype=object)
+    rows = [
+        (text, case.label, REVIEWED if case.is_reviewed else SOURCE)
+        for text, case in votes.training_rows(ordered, per_case)
+    ]
+    return pd.DataFrame(rows, columns=_COLUMNS, dtype=object)
 
 
 def digest(rows: pd.DataFrame) -> str:
-    """Return the SHA-256 (hex) over texts and labels, whatever their order."""
+    """Return the SHA-256 (hex) over texts, labels and sources, whatever their order."""
     return hashlib.sha256("\n".join(sorted(_lines(rows))).encode()).hexdigest()
 
 
@@ -132,10 +137,7 @@ def key_digests(keys: Iterable[str], labels: Iterable[str]) -> set[str]:
 
 
 def _lines(rows: pd.DataFrame) -> list[str]:
-    return [
-        json.dumps({"text": text, "label": label})
-        for text, label in zip(rows["text"], rows["label"], strict=True)
-    ]
+    return [json.dumps(row) for row in rows[_COLUMNS].to_dict(orient="records")]
 
 
 def write(rows: pd.DataFrame, file: Path) -> None:
@@ -160,7 +162,7 @@ def _read(file: Path) -> pd.DataFrame:
     """
     try:
         found = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-        rows = [(str(row["text"]), str(row["label"])) for row in found]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        rows = [(str(row["text"]), str(row["label"]), row.get("source", SOURCE)) for row in found]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"data.snapshot={file} is no snapshot of feedback: {error}") from error
-    return pd.DataFrame(rows, columns=["text", "label"], dtype=object)
+    return pd.DataFrame(rows, columns=_COLUMNS, dtype=object)
