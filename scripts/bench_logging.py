@@ -26,6 +26,7 @@ STORE_IMPORTS = (
     "import mlflow.store.tracking.sqlalchemy_store, mlflow.store.model_registry.sqlalchemy_store, "
     "mlflow.data.pandas_dataset, git"
 )
+END = "import gc; gc.freeze()"  # as `spam_mlflow.cli.script` ends
 
 
 def main() -> None:
@@ -44,8 +45,11 @@ def main() -> None:
         f"data_dir={Path(arguments.data_dir).resolve()}",
     )
     commands = {
-        "imports alone": (sys.executable, "-c", IMPORTS),
-        "imports alone, with the store": (sys.executable, "-c", f"{IMPORTS}; {STORE_IMPORTS}"),
+        "imports alone": (sys.executable, "-c", f"{IMPORTS}; {END}"),
+        "imports alone, with the store": (
+            *(sys.executable, "-c"),
+            f"{IMPORTS}; {STORE_IMPORTS}; {END}",
+        ),
         "main job, track=false": (*job, "track=false", "register=false"),
         "main job": job,
     }
