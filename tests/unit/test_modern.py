@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from support.project import ROOT
 
+from scripts import make_modern
 from spam_mlflow.config.compose import compose
 from spam_mlflow.config.instantiate import validate
 from spam_mlflow.data.messages import Messages
@@ -27,10 +28,22 @@ def test_the_file_is_what_the_script_writes(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_both_classes_have_hundreds_of_templates_and_contrast_pairs() -> None:
     frame = ModernSource().load().frame
-    assert frame.groupby("label")["group"].nunique().min() > 250
+    assert frame.groupby("label")["group"].nunique().min() > 700
     held_out = modern.held_out()
     both = held_out.groupby("kind")["label"].nunique()
-    assert {"delivery", "bank", "family", "vote"} <= set(both[both == 2].index)
+    kinds = {"delivery", "bank", "family", "vote", "operator", "government", "utility"}
+    assert kinds <= set(both[both == 2].index)
+
+
+def test_messages_of_a_template_hang_on_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    templates = list(make_modern._templates())
+    assert len({text.casefold() for _, _, text in templates}) == len(templates)
+    ham = [template for template in templates if template[0] == "ham"]
+    monkeypatch.setattr(make_modern, "_templates", lambda: iter([*ham[:2], *templates[-1:]]))
+    few = make_modern.messages()
+    frame = ModernSource().load().frame
+    numbered = frame[frame["group"].isin(["modern_ham_001", "modern_ham_002"])]
+    assert list(few.loc[few["label"] == "ham", "text"]) == list(numbered["text"])
 
 
 def test_no_template_is_both_trained_on_and_held_out() -> None:
