@@ -125,13 +125,14 @@ def _print_report(scored: Sequence[Scored], differences: Sequence[Difference]) -
         print(tables.terminal(of_runs, rows, sys.stdout), end="\n\n")
     if differences:
         rows = [
-            [
-                *(d.ours, d.theirs, d.metric),
-                *(f"{d.value:+.4f}", f"{d.low:+.4f} to {d.high:+.4f}", d.verdict),
-            ]
+            (
+                f"{d.ours}\nminus {d.theirs}",
+                d.metric,
+                f"{d.value:+.4f} ({d.low:+.4f} to {d.high:+.4f})\n{d.verdict}",
+            )
             for d in differences
         ]
-        header = ("run", "minus", "metric", "difference", "95 % interval", "")
+        header = ("runs", "metric", "difference, 95 % interval")
         print(tables.terminal(header, rows, sys.stdout))
     for refusal in report.refusals(holdouts):
         print(f"\nRefused: {refusal}")

@@ -31,8 +31,9 @@ _COLUMNS = (
     *("attributes.`Created`", "attributes.`Duration`", "attributes.`Models`"),
 )
 _SECTION = "spam-charts"
-_PARALLEL_PARAMETERS = ("model.name", "train.epochs", "seed")
-_PARALLEL_METRICS = ("fit_seconds", "test_ham_fpr", "test_recall_at_fpr_0_2pct", "test_f1")
+# As few axes as have room for their names.
+_PARALLEL_PARAMETERS = ("model",)
+_PARALLEL_METRICS = ("test_ham_fpr", "test_recall_at_fpr_0_2pct", "test_f1")
 
 
 def run_page(run_id: str) -> str:
