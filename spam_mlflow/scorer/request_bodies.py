@@ -28,6 +28,8 @@ _ERROR_CODES = {  # MLflow's, where it has one
     HTTPStatus.UNAUTHORIZED: "UNAUTHENTICATED",
     HTTPStatus.FORBIDDEN: "PERMISSION_DENIED",
     HTTPStatus.NOT_FOUND: "RESOURCE_DOES_NOT_EXIST",
+    HTTPStatus.METHOD_NOT_ALLOWED: "BAD_REQUEST",
+    HTTPStatus.REQUEST_TIMEOUT: "BAD_REQUEST",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "REQUEST_LIMIT_EXCEEDED",
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "UNSUPPORTED_MEDIA_TYPE",
     HTTPStatus.MISDIRECTED_REQUEST: "BAD_REQUEST",
@@ -54,7 +56,8 @@ class RefusedRequestError(UserError):
 
 def refusal(status: HTTPStatus, message: str) -> str:
     """Return the JSON of a refusal, in the form of MLflow's."""
-    return json.dumps({"error_code": _ERROR_CODES[status], "message": message})
+    code = _ERROR_CODES.get(status, "INTERNAL_ERROR")
+    return json.dumps({"error_code": code, "message": message})
 
 
 def require_most(found: int, limit: int, what: str) -> None:

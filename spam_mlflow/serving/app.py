@@ -1,8 +1,9 @@
 """The app: MLflow's scoring server, with routes for what is stored."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,8 +12,9 @@ from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response, StreamingResponse
 from mlflow.pyfunc import scoring_server
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 
 from spam_mlflow.errors import UserError
 from spam_mlflow.inference_store.records import (
@@ -35,6 +37,7 @@ _LONGEST_BODY = 20_000  # bytes, of feedback
 _LONGEST_EXPLAINED = 2_500_000  # bytes; JSON may write 12 of them for a character
 _LONGEST_PAGE = 200  # inferences
 _FILES = {"page.html": "text/html", "page.js": "text/javascript", "page.css": "text/css"}
+_PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]+$"  # a name that is compared and listed
 _NO_STORE = "nothing is stored: the server was started with store=none"
 # Nothing is loaded from other servers, and no text can become a program.
 _HEADERS = {
@@ -47,7 +50,23 @@ _HEADERS = {
 }
 _OPENAPI_PATHS = ("/docs", "/redoc", "/docs/oauth2-redirect")  # FastAPI's, which load a CDN's files
 
-Day = Annotated[str | None, Query(pattern=r"^\d{4}-\d\d-\d\d$", description="in UTC")]
+
+def _day(text: str | None) -> str | None:
+    """Return a day of the calendar.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    if text is not None:
+        datetime.strptime(text, "%Y-%m-%d")
+    return text
+
+
+Day = Annotated[
+    str | None,
+    AfterValidator(_day),
+    Query(pattern=r"^\d{4}-\d\d-\d\d$", description="in UTC"),
+]
 Version = Annotated[str | None, Query(max_length=100, description="number of a version")]
 Label = Annotated[Literal["ham", "spam"] | None, Query()]
 
@@ -58,7 +77,7 @@ class FeedbackBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     label: Literal["ham", "spam"]
-    reporter: Annotated[str, Field(min_length=1, max_length=100)] | None = None
+    reporter: Annotated[str, Field(max_length=100, pattern=_PRINTABLE)] | None = None
     note: Annotated[str, Field(max_length=1000)] = ""
 
 
@@ -117,6 +136,15 @@ def _add_errors(app: FastAPI, parts: Parts) -> None:
     @app.exception_handler(RefusedRequestError)
     async def refused(request: Request, error: RefusedRequestError) -> Response:
         return _refused(error.status, str(error))
+
+    @app.exception_handler(HTTPException)
+    async def unknown(request: Request, error: HTTPException) -> Response:
+        return _refused(HTTPStatus(error.status_code), str(error.detail), error.headers)
+
+    @app.exception_handler(Exception)
+    async def broken(request: Request, error: Exception) -> Response:
+        message = "the request could not be answered; the server's log says why"
+        return _refused(HTTPStatus.INTERNAL_SERVER_ERROR, message)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
@@ -333,5 +361,7 @@ def _first(errors: Any) -> str:
     return f"{where}: {errors[0]['msg']}" if where else str(errors[0]["msg"])
 
 
-def _refused(status: HTTPStatus, message: str) -> Response:
-    return Response(refusal(status, message), status, media_type="application/json")
+def _refused(
+    status: HTTPStatus, message: str, headers: Mapping[str, str] | None = None
+) -> Response:
+    return Response(refusal(status, message), status, headers, media_type="application/json")

@@ -177,6 +177,7 @@ def test_pages_lead_through_all_inferences_once(app: App) -> None:
         ("/inferences?cursor=1'--", 400),
         ("/inferences?label=eggs", 400),
         ("/inferences?day=today", 400),
+        ("/inferences?day=2026-02-30", 400),
         ("/inferences/nonsense", 400),
         ("/inferences/01a2177b-b9d1-7001-bb8d-690bd476aa42", 404),
         ("/inferences/export?format=xml", 400),
@@ -187,6 +188,7 @@ def test_bad_addresses_are_refused_in_one_line(app: App, path: str, status: int)
     answer = app.ask("GET", path)
     assert answer.status_code == status
     assert len(answer.text) < 300
+    assert set(answer.json()) == {"error_code", "message"}
 
 
 def test_feedback_is_kept_beside_the_inference(app: App) -> None:
@@ -212,6 +214,7 @@ def test_feedback_is_kept_beside_the_inference(app: App) -> None:
         ({"label": "ham", "note": "x" * 1001}, 400),
         ({"label": "ham", "note": "x" * 30_000}, 413),
         ({"label": "ham", "more": 1}, 400),
+        ({"label": "ham", "reporter": "ann\n"}, 400),
         ([], 400),
     ):
         assert app.ask("POST", path, json=body).status_code == status
@@ -283,6 +286,26 @@ def test_a_scorer_may_not_read_and_a_stranger_may_do_nothing(app: App) -> None:
     for path in ("/", "/docs", "/openapi.json", "/model", "/inferences", "/metrics"):
         assert app.ask("GET", path, "wrong").status_code == 401
     assert requests.get(f"{app.url}/ping", timeout=5).ok
+
+
+def test_a_body_is_read_no_further_than_it_may_be_long(app: App) -> None:
+    """MLflow's server would keep all of it, and answers its own middleware's errors with 500."""
+    sent = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal sent
+        while sent < 400:
+            sent += 1
+            yield b"a" * 1_000_000
+
+    form = {"Content-Type": "application/json"}
+    try:
+        answer = app.ask("POST", "/invocations", data=endless(), headers=form)
+        assert answer.status_code == 413
+        assert answer.json()["error_code"] == "REQUEST_LIMIT_EXCEEDED"
+    except requests.ConnectionError:
+        pass  # it was still sending when the server had closed the connection
+    assert sent < 100
 
 
 def test_the_pages_of_the_app_load_nothing_from_elsewhere(app: App) -> None:

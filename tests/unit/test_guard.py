@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from spam_mlflow.errors import UserError
+from spam_mlflow.serving import guard
 from spam_mlflow.serving.guard import CLIENT, Guard
 from spam_mlflow.serving.recorder import SOURCE
 from spam_mlflow.serving.tokens import Tokens
@@ -81,6 +82,40 @@ def test_without_a_token_there_is_only_ping(tokens: Tokens, header: str) -> None
     for path in ("/", "/health", "/version", "/docs", "/openapi.json", "/metrics", "/model"):
         assert asked(tokens, "GET", path, authorization=header)[0] == 401
     assert asked(tokens, "POST", "/invocations", authorization=header)[0] == 401
+
+
+@pytest.mark.parametrize(
+    ("parts", "seconds", "status"),
+    [([b"x" * 10] * 3, 60, 200), ([b"x" * 10] * 5, 60, 413), ([b"x"], 0.01, 408)],
+)
+def test_a_body_may_neither_be_too_large_nor_too_slow(
+    monkeypatch: pytest.MonkeyPatch, parts: list[bytes], seconds: float, status: int
+) -> None:
+    monkeypatch.setattr(guard, "BODY", 40)
+    monkeypatch.setattr(guard, "_BODY_SECONDS", seconds)
+    messages = [{"type": "http.request", "body": part, "more_body": True} for part in parts]
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        if not messages and seconds < 1:
+            await asyncio.sleep(60)
+        return messages.pop(0) if messages else {"type": "http.request", "body": b""}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            while (await receive()).get("more_body"):
+                pass
+        except UserError as error:  # as MLflow's middleware does
+            raise ExceptionGroup("of a task", [error]) from error
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    scope = {"type": "http", "method": "POST", "path": "/x", "headers": [(b"host", b"localhost")]}
+    asyncio.run(Guard(app, None)(scope, receive, send))
+    assert sent[0]["status"] == status
+    assert ((b"connection", b"close") in sent[0]["headers"]) == (status != 200)
 
 
 def test_a_client_says_where_messages_come_from(tokens: Tokens) -> None:
