@@ -175,7 +175,14 @@ def _add_model(app: FastAPI, parts: Parts) -> None:
             "text": parts.store.texts.form if parts.store else "off",
         }
 
-    @app.post("/explanations", summary="What the words of one message contribute to its score")
+    texts = {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 1}
+    schema = {"type": "object", "properties": {"inputs": texts}}
+
+    @app.post(
+        "/explanations",
+        summary="What the words of one message contribute to its score",
+        openapi_extra={"requestBody": {"content": {"application/json": {"schema": schema}}}},
+    )
     async def explain(request: Request) -> dict[str, Any]:
         body = await _json_body(request, _LONGEST_EXPLAINED)
         return await run_in_threadpool(_explained, parts, body)
