@@ -14,15 +14,16 @@ from spam_mlflow.config.paths import INSTALLED, PROGRAM, PROJECT, choices
 
 _PLAIN = re.compile(r"[A-Za-z_/.][\w/.:@%+-]*")  # strings that Hydra reads without quotes
 NAMES_FOLDER = contextvars.ContextVar("NAMES_FOLDER", default=False)
-"""Whether commands begin in the project's folder, since the shell that shows them may be elsewhere:
-`mlflow run` can be called anywhere."""
+"""Whether commands begin in the project's folder and name the interpreter by its path, since the
+shell that shows them may be elsewhere: `mlflow run` can be called anywhere, and activates an
+environment that the shell does not have."""
 
 _NO_STRINGS = ("null", "true", "false", "nan", "inf")  # what Hydra reads as something else
 
 
 def python() -> str:
     """Return how the shell finds this interpreter: by its name, else by its path."""
-    found = shutil.which("python")
+    found = None if NAMES_FOLDER.get() else shutil.which("python")
     here = Path(sys.executable)
     return "python" if found and Path(found).parent == here.parent else shlex.quote(str(here))
 

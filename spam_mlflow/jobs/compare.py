@@ -125,11 +125,11 @@ def _print_report(scored: Sequence[Scored], differences: Sequence[Difference]) -
         print(tables.terminal(of_runs, rows, sys.stdout), end="\n\n")
     if differences:
         rows = [
-            (
+            [
                 f"{d.ours}\nminus {d.theirs}",
                 d.metric,
                 f"{d.value:+.4f} ({d.low:+.4f} to {d.high:+.4f})\n{d.verdict}",
-            )
+            ]
             for d in differences
         ]
         header = ("runs", "metric", "difference, 95 % interval")

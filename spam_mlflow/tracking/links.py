@@ -8,6 +8,7 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Experiment
 
+from spam_mlflow.config import commands
 from spam_mlflow.config.masking import masked
 
 _VIEW = "spam"
@@ -56,7 +57,10 @@ def _pages(page: str, **others: str) -> str:
     uri = masked(mlflow.get_tracking_uri())
     is_server = uri.startswith(("http://", "https://"))
     start = uri.rstrip("/") if is_server else "http://127.0.0.1:5000"
-    server = "" if is_server else f"`mlflow server --backend-store-uri {shlex.quote(uri)}`, then "
+    python = commands.python()
+    mlflow_here = "mlflow" if python == "python" else f"{python} -m mlflow"
+    command = f"{mlflow_here} server --backend-store-uri {shlex.quote(uri)}"
+    server = "" if is_server else f"`{command}`, then "
     more = [f" ({name.replace('_', ' ')}: {start}/{other})" for name, other in others.items()]
     return f"{server}{start}/{page}{''.join(more)}"
 

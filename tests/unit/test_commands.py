@@ -62,10 +62,11 @@ def test_an_interpreter_that_the_shell_does_not_find_is_named(
     assert shlex.split(commands.command("history"))[0] == sys.executable
 
 
-def test_where_the_shell_may_be_elsewhere_the_folder_is_named() -> None:
+def test_where_the_shell_may_be_elsewhere_folder_and_interpreter_are_named() -> None:
     before = commands.NAMES_FOLDER.set(True)
     try:
-        assert commands.command("history").startswith(f"cd {shlex.quote(str(ROOT))} && python ")
+        start = f"cd {shlex.quote(str(ROOT))} && {shlex.quote(sys.executable)} -m "
+        assert commands.command("history").startswith(start)
     finally:
         commands.NAMES_FOLDER.reset(before)
 
