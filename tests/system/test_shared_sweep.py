@@ -1,8 +1,11 @@
 """Sweeps by several processes on one study, in a real PostgreSQL database."""
 
+import contextlib
+import os
 import signal
-import subprocess
 import time
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +14,9 @@ import pandas as pd
 import pytest
 from mlflow.entities import Run
 from optuna.trial import FrozenTrial, TrialState
-from support.project import Project, require_one_line
+from support import in_process
+from support.processes import ready_processes
+from support.project import Done, Project, require_one_line
 from support.servers import new_database
 
 from scripts.stack import Stack
@@ -22,6 +27,7 @@ from spam_mlflow.sweep.study_database import StudyDatabase
 
 PROCESSES, TRIALS, STUDY = 3, 4, "shared"
 QUICK = ("data=sample", "train.obfuscated_fraction=0", "train.padded_fraction=0")
+RUNNING = "tags.`trial.process` LIKE '%:%' and attributes.status = 'RUNNING'"
 SPACE = "search.parameters=[{name: model.cost, type: float, low: 0.5, high: 1.5}]"
 
 
@@ -48,22 +54,27 @@ def trials_of(database: str) -> list[FrozenTrial]:
         return optuna.load_study(study_name=STUDY, storage=storage).trials
 
 
-def kill_in_a_trial(project: Project, database: str, process: "subprocess.Popen[str]") -> int:
-    """Kill a process while it runs a trial, and return the trial's number."""
-    deadline = time.monotonic() + 120
-    ours = f"tags.`trial.process` LIKE '%:{process.pid}' and attributes.status = 'RUNNING'"
-    while time.monotonic() < deadline and process.poll() is None:
+def kill_one_in_a_trial(project: Project, database: str, ended: "dict[int, Future[Done]]") -> int:
+    """Kill the first process that is seen to run a trial, and return the trial's number.
+
+    Args:
+        project: The processes' project.
+        database: That of their study.
+        ended: What the processes return, by their IDs.
+    """
+    while not all(future.done() for future in ended.values()):
         experiments = [e.experiment_id for e in project.client.search_experiments()]
-        for run in project.client.search_runs(experiments, ours):
-            process.send_signal(signal.SIGSTOP)
+        for run in project.client.search_runs(experiments, RUNNING):
+            pid = int(run.data.tags["trial.process"].rpartition(":")[2])
+            os.kill(pid, signal.SIGSTOP)
             number = int(run.data.tags["trial"])
             if trials_of(database)[number].state == TrialState.RUNNING:
-                process.kill()
+                os.kill(pid, signal.SIGKILL)
+                assert isinstance(ended.pop(pid).exception(), BrokenProcessPool)
                 return number
-            process.send_signal(signal.SIGCONT)
+            os.kill(pid, signal.SIGCONT)
         time.sleep(0.05)
-    process.kill()
-    pytest.fail(f"the process has begun no trial: {process.communicate()[1]}")
+    pytest.fail(f"no process was seen in a trial: {[f.result() for f in ended.values()]}")
 
 
 @pytest.fixture(scope="module")
@@ -72,17 +83,20 @@ def shared(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Shared:
     project = Project(folder, stack.state.client_environment())
     database = new_database(stack, "studies")
     others = {run.info.run_id for run in project.runs()}
-    processes = [project.start(*sweep(database)) for _ in range(PROCESSES)]
-    try:
-        killed = kill_in_a_trial(project, database, processes[1])
-        outputs = [process.communicate(timeout=300)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, -signal.SIGKILL, 0], outputs
+    with contextlib.ExitStack() as pools:
+        ready = [pools.enter_context(ready_processes(1)) for _ in range(PROCESSES)]
+        pids = [process.submit(os.getpid).result() for process in ready]
+        ended = {
+            pid: process.submit(in_process.run, sweep(database), folder, project.env())
+            for pid, process in zip(pids, ready, strict=True)
+        }
+        killed = kill_one_in_a_trial(project, database, ended)
+        done = [future.result() for future in ended.values()]
+    assert [process.returncode for process in done] == [0] * (PROCESSES - 1), done
     runs = [run for run in project.runs() if run.info.run_id not in others]
     trials = {int(run.data.tags["trial"]): run for run in runs if "trial" in run.data.tags}
     parents = [run for run in runs if "trial" not in run.data.tags]
+    outputs = [process.stderr for process in done]
     return Shared(project, database, killed, trials_of(database), parents, trials, outputs)
 
 
@@ -105,7 +119,7 @@ def test_processes_that_start_together_make_one_parent_run(shared: Shared) -> No
     assert {run.data.tags["mlflow.parentRunId"] for run in shared.runs.values()} == {
         parent.info.run_id
     }
-    assert len({run.data.tags["trial.process"] for run in shared.runs.values()}) == PROCESSES
+    assert len({run.data.tags["trial.process"] for run in shared.runs.values()}) > 1
 
 
 def test_processes_draw_different_values(shared: Shared) -> None:
@@ -124,7 +138,7 @@ def test_the_last_process_concludes_for_all(shared: Shared) -> None:
     assert list(table["state"] == "lost") == [t.number == shared.killed for t in shared.trials]
     files = {entry.path for entry in client.list_artifacts(parent.info.run_id)}
     assert files == {"best.yaml", "config.yaml", "figures", "trials.csv"}
-    for output in (shared.outputs[0], shared.outputs[2]):
+    for output in shared.outputs:
         assert f"Best of {TRIALS} trials of the sweep {STUDY}" in output
 
 
