@@ -31,7 +31,7 @@ from spam_mlflow.inference_store.store import all_feedback, forget, inferences, 
 from spam_mlflow.inference_store.texts import TextPolicy, TextSetting, redacted
 from spam_mlflow.jobs import inferences as listing
 from spam_mlflow.scorer.normalization import READ, normalize
-from spam_mlflow.serving import exports
+from spam_mlflow.serving import exports, neighbors
 
 KEY = b"a key that is long enough"
 FORMS: list[TextSetting] = ["off", "hmac", "redacted", "encrypted", "plain"]
@@ -224,6 +224,40 @@ def test_a_file_of_before_predicted_was_stored_goes_on(tmp_path: Path) -> None:
     store.add([row])
     assert store.find(row.id) == row
     store.close()
+
+
+@pytest.mark.parametrize(
+    ("policy", "found", "reason"),
+    [
+        (TextPolicy("encrypted", KEY), 3, None),
+        (TextPolicy("hmac", KEY), 1, None),  # the very same message alone
+        (TextPolicy("off"), 0, "the message is not stored"),
+    ],
+    ids=["encrypted", "hmac", "off"],
+)
+def test_similar_inferences_are_found_by_what_is_kept(
+    tmp_path: Path, policy: TextPolicy, found: int, reason: str | None
+) -> None:
+    with contextlib.closing(SqliteStore(tmp_path / "i.db", policy, 30, "normal")) as store:
+        texts = [SECRET, f"{SECRET}!", f"Now {SECRET}", "of another kind", SECRET]
+        rows = [inference(text, policy) for text in texts]
+        store.add(rows)
+        near = neighbors.similar(store, rows[-1])
+    assert near["found"] == len(near["inferences"]) == found
+    assert (near["reason"] or "").startswith(reason or "")
+    if found:
+        assert (near["inferences"][0]["similarity"], near["searched"]) == (1.0, 4)
+
+
+def test_only_as_many_inferences_are_searched_as_the_limit_says(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(neighbors, "SEARCHED", 6)
+    monkeypatch.setattr(neighbors, "_PAGE", 3)
+    rows = [inference(SECRET) for _ in range(10)]
+    store.add(rows)
+    near = neighbors.similar(store, rows[0])
+    assert (near["searched"], near["found"], len(near["inferences"])) == (6, 6, neighbors.SHOWN)
 
 
 def test_only_what_is_needed_of_reports_stays_in_memory(

@@ -2,7 +2,9 @@
 
 import dataclasses
 import random
+import stat
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -12,6 +14,7 @@ from support.inferences import feedback, inference
 from spam_mlflow.config.schema import FeedbackSettings
 from spam_mlflow.data import training_only, votes
 from spam_mlflow.data.messages import Messages
+from spam_mlflow.data.sources import feedback as source
 from spam_mlflow.data.splitters import GroupedSplitter, TutorialSplitter
 from spam_mlflow.errors import UserError
 from spam_mlflow.inference_store.reports import Report
@@ -85,6 +88,20 @@ def test_a_review_counts_more_than_all_reporters() -> None:
     angry = [report(SCAM, "ham", f"user {n}") for n in range(9)]
     case = only([*angry, report(SCAM, "spam", "boss", kind="review")])
     assert (case.verdict, case.label) == ("accepted", "spam")
+
+
+def test_a_snapshot_keeps_who_has_decided(tmp_path: Path) -> None:
+    reviewed = [report(SCAM, "ham"), report(SCAM, "ham", "boss", kind="review")]
+    other = report("lunch at the museum at noon, all of us?", "ham", score=0.1)
+    rows = source.frame(votes.cases([*reviewed, other], RULES), RULES.per_case)
+    assert sorted(rows["source"]) == ["feedback", "feedback_reviewed"]
+    file = tmp_path / "said.jsonl"
+    source.write(rows, file)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    pd.testing.assert_frame_equal(source._read(file), rows)
+    file.write_text(file.read_text().replace("feedback_reviewed", "uci"))
+    with pytest.raises(UserError, match="no snapshot of feedback: source 'uci'"):
+        source._read(file)  # it would get into the holdout
 
 
 def test_reporters_whom_reviewers_refuted_count_less() -> None:

@@ -163,6 +163,9 @@ def _read(file: Path) -> pd.DataFrame:
     try:
         found = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
         rows = [(str(row["text"]), str(row["label"]), row.get("source", SOURCE)) for row in found]
+        unknown = {source for *_, source in rows} - {SOURCE, REVIEWED}
+        if unknown:  # which would get into the holdout
+            raise ValueError(f"source {sorted(unknown)[0]!r}")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"data.snapshot={file} is no snapshot of feedback: {error}") from error
     return pd.DataFrame(rows, columns=_COLUMNS, dtype=object)
