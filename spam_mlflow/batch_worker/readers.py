@@ -62,8 +62,9 @@ class Reader:
 
     def _content(self, file: InputFile, part: Part) -> bytes:
         """Return a part of a text file."""
-        content = self._unpacked_content(file, part) if file.compression else b""
-        if not file.compression:
+        if file.compression:
+            content = self._unpacked_content(file, part)
+        else:
             with self._job.source.open(file.path) as stream:
                 stream.seek(part.start)
                 content = bytes(stream.read(part.length))
@@ -73,14 +74,17 @@ class Reader:
 
     def _unpacked_content(self, file: InputFile, part: Part) -> bytes:
         # The file stays open: most parts follow another one of it, so that less is unpacked again.
-        if self._unpacked is None or self._unpacked[0] != part.file:
-            opened = self._job.source.open(file.path)
-            self._unpacked = part.file, Unpacked(opened, file.compression)
+        number, unpacked = self._unpacked or (-1, None)
+        self._unpacked = None  # after an error, it would be in the middle of something
+        if unpacked is None or number != part.file:
+            unpacked = Unpacked(self._job.source.open(file.path), file.compression)
         try:
-            self._unpacked[1].seek(part.start)
-            return self._unpacked[1].read(part.length)
+            unpacked.seek(part.start)
+            content = unpacked.read(part.length)
         except DamagedFileError:  # it was not when it was divided into parts
             return b""
+        self._unpacked = part.file, unpacked
+        return content
 
     def _delimited(
         self, file: InputFile, lines: Sequence[str], first: int

@@ -70,9 +70,10 @@ def _parquet(table: "pa.Table") -> bytes:
 
 def _csv(names: Sequence[str], rows: Iterable[Sequence[Any]], safe: bool) -> bytes:
     stream = io.StringIO(newline="")
+    writer = csv.writer(stream)
     for row in itertools.chain([names], rows):
         cells = map(_csv_cell, row)
-        csv.writer(stream).writerow(map(formulas.escaped, cells) if safe else cells)
+        writer.writerow(map(formulas.escaped, cells) if safe else cells)
     return stream.getvalue().encode()
 
 

@@ -248,10 +248,10 @@ class NgramVectorizer:
 
         Features are in the order of text and column, so that those of a slot follow each other.
         """
-        values, texts = self._unscaled(found), len(found.style)
+        values, texts = self._unscaled(found).astype(np.float64), len(found.style)
         slots = self._slots(found.rows, found.columns)
         starts = np.flatnonzero(np.diff(slots, prepend=-1))
-        norms = np.sqrt(np.add.reduceat(values.astype(np.float64) ** 2, starts))
+        norms = np.sqrt(np.add.reduceat(values**2, starts))
         products = [
             np.add.reduceat(values * of_product[found.columns], starts) / norms
             for of_product in coefficients.T
