@@ -62,7 +62,7 @@ async function check(event) {
     // What fails here leaves the verdict as it is.
     const failed = (await Promise.allSettled([showWhy(text), showNear(id), model.store ? showList(false) : null]))
       .filter((one) => one.status === "rejected").map((one) => one.reason.message);
-    say([`This is ${row.label}.`, ...failed].join(" "));
+    say([`This is ${row.label}.`, ...new Set(failed)].join(" "));
   } catch (error) {
     part("result").hidden = true;
     say(error.message);

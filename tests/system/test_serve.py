@@ -382,6 +382,23 @@ def test_the_page_shows_similar_messages_and_takes_feedback_on_them(app: App, pa
     )
 
 
+def test_who_may_not_read_sees_the_verdict_and_may_judge(app: App, tmp_path: Path) -> None:
+    headers = {"Authorization": f"Bearer {SCORER}"}
+    with browser.page(f"{app.url}/", tmp_path / "profile", headers) as opened:
+        status = "document.getElementById('status').textContent"
+        opened.wait(f"{status}.includes('scope')")
+        opened.value("document.getElementById('text').value = 'of a scorer, and to be judged'")
+        opened.value("document.getElementById('ask').requestSubmit()")
+        opened.wait(
+            f"/^This is (ham|spam)\\. the token 'shop' has not the scope 'read'$/.test({status})"
+        )
+        assert opened.value("document.querySelectorAll('#words .word').length") > 0
+        opened.value("document.querySelector('#judge button').click()")
+        opened.wait(f"{status} === 'Noted: it is ham.'")
+    (newest,) = app.get("/inferences?limit=1")["inferences"]
+    assert [(one["label"], one["reporter"]) for one in newest["feedback"]] == [("ham", "shop")]
+
+
 @pytest.mark.parametrize(
     "text", ["\u202eevil\u202c " * 20, "wow " * 50_000, "x" * 200_000], ids=len
 )
