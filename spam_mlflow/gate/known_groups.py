@@ -20,7 +20,7 @@ from spam_mlflow.scorer.labels import is_spam
 
 NAME = "champion: feedback churn"
 
-_MESSAGES = 20_000  # that are scored at most
+_MESSAGES = 20_000  # that are scored at most, beside those that only reporters have judged
 _OF_A_GROUP = 5  # messages that are scored at most
 _SURE = 0.9  # probability of the right label from which a version is sure of a message
 _HALF = 0.5  # of a group's messages
@@ -42,17 +42,20 @@ class KnownGroups:
 
     @classmethod
     def of(cls, holdout: Holdout) -> "KnownGroups":
-        """Return the messages that are scored; large groups come first where there are many."""
+        """Return the messages that are scored.
+
+        Where there are many, large groups come first; all that only reporters have judged stay.
+        """
         frame, messages = holdout.split.frame, holdout.messages
         if not messages.train_only:
             return cls(frame.head(0))
-        said = frame[frame["source"] == feedback.SOURCE]
-        apart = said.assign(label="spam", group=-1 - said["group"])
-        known = pd.concat([frame[~frame["source"].isin(messages.train_only)], apart])
+        known = frame[~frame["source"].isin(messages.train_only)]
         few = known[known.groupby("group").cumcount() < _OF_A_GROUP]
         size = few["group"].map(known["group"].value_counts())
-        first = few.assign(size=size).sort_values("size", ascending=False, kind="stable")
-        return cls(first.head(_MESSAGES).reset_index(drop=True))
+        first = few.loc[size.sort_values(ascending=False, kind="stable").index].head(_MESSAGES)
+        said = frame[frame["source"] == feedback.SOURCE]
+        apart = said.assign(label="spam", group=-1 - said["group"])
+        return cls(pd.concat([first, apart], ignore_index=True))
 
     @functools.cached_property
     def texts(self) -> list[str]:

@@ -95,3 +95,10 @@ def test_what_the_champion_caught_is_not_given_up_on_the_word_of_reporters(
 
 def test_what_a_reviewer_has_decided_is_not_asked_about() -> None:
     assert KnownGroups.of(holdout()).texts == [*(text for text, _, _ in ROWS), "said"]
+
+
+def test_what_only_reporters_have_judged_is_scored_however_large_the_data_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(known_groups, "_MESSAGES", 2)
+    assert KnownGroups.of(holdout()).texts == ["scam", "scam b", "said"]
