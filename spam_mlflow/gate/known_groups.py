@@ -29,10 +29,11 @@ _SHOWN = 3  # groups that a result names
 
 @dataclass(frozen=True)
 class KnownGroups:
-    """Messages whose labels are known, a few of each group of near-copies.
+    """Messages whose labels are known.
 
-    They are those of the data set that feedback was added to and, as spam, those that only
-    reporters have judged. Of these, what the champion does not catch does not count.
+    They are a few of each group of near-copies in the data set that feedback was added to and, as
+    spam, each a group by itself, all that only reporters have judged. Of these, what the champion
+    does not catch does not count.
 
     Attributes:
         frame: The messages; none if the version was trained without feedback.
@@ -54,7 +55,8 @@ class KnownGroups:
         size = few["group"].map(known["group"].value_counts())
         first = few.loc[size.sort_values(ascending=False, kind="stable").index].head(_MESSAGES)
         said = frame[frame["source"] == feedback.SOURCE]
-        apart = said.assign(label="spam", group=-1 - said["group"])
+        # Each is a group: those who report choose what near-copies come along, and in which order.
+        apart = said.assign(label="spam", group=-1 - np.arange(len(said)))
         return cls(pd.concat([first, apart], ignore_index=True))
 
     @functools.cached_property
@@ -88,7 +90,7 @@ def checks(
         len(lost) <= settings.feedback_churn,
         len(lost),
         f"<= {settings.feedback_churn}",
-        "groups of known messages that the champion labels rightly with confidence, or of spam "
+        "groups of known messages that the champion labels rightly with confidence, and spam "
         "that it catches so and no reviewer has judged, which this version does not"
         f"{f': {named}' if named else ''}",
     )

@@ -1,5 +1,7 @@
 """Whether a version that was trained on feedback has lost what the champion was sure of."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,32 +18,41 @@ from spam_mlflow.scorer.classifier import Thresholds
 ROWS = [("scam", "spam", 0), ("scam b", "spam", 0), ("scam c", "spam", 0), ("lunch", "ham", 1)]
 
 
-def holdout(train_only: tuple[str, ...] = ("feedback", "feedback_reviewed")) -> Holdout:
+def holdout(
+    train_only: tuple[str, ...] = ("feedback", "feedback_reviewed"), said: Sequence[str] = ("said",)
+) -> Holdout:
     frame = pd.DataFrame(ROWS, columns=["text", "label", "group"]).assign(
         source="known", part="train"
     )
-    said = pd.DataFrame(
+    rows = pd.DataFrame(
         [
-            ("said", "ham", 0, "feedback", "train"),  # a near-copy of the scam
+            *((text, "ham", 0, "feedback", "train") for text in said),  # near-copies of the scam
             ("reviewed", "ham", 9, "feedback_reviewed", "train"),
         ],
         columns=list(frame),
     )
-    both = pd.concat([frame, said], ignore_index=True)
+    both = pd.concat([frame, rows], ignore_index=True)
     return Holdout(Messages(both, "both", train_only=train_only), Split(both, "grouped", False, 0))
 
 
 def result(
-    champion: list[float], candidate: list[float], lost: int = 0, said: tuple[float, float] = (0, 0)
+    champion: list[float],
+    candidate: list[float],
+    lost: int = 0,
+    said: Sequence[tuple[float, float]] = ((0, 0),),
 ) -> Check:
     """Return the check's result for scores of ROWS, and of what only reporters have judged."""
+    known = KnownGroups.of(holdout(said=[f"said {number}" for number in range(len(said))]))
     settings = validate("promote", compose("promote", ["version=1", f"gate.feedback_churn={lost}"]))
     thresholds = Thresholds(0.5, 0.9)
     scored, before = (
         Scored(thresholds, np.zeros(0), np.array(s))
-        for s in ([*candidate, said[1]], [*champion, said[0]])
+        for s in (
+            [*candidate, *(after for _, after in said)],
+            [*champion, *(before for before, _ in said)],
+        )
     )
-    (found,) = known_groups.checks(scored, before, KnownGroups.of(holdout()), settings.gate)
+    (found,) = known_groups.checks(scored, before, known, settings.gate)
     return found
 
 
@@ -90,7 +101,14 @@ def test_what_the_champion_caught_is_not_given_up_on_the_word_of_reporters(
     before: float, after: float, verdict: str
 ) -> None:
     rest = [0.99, 0.99, 0.99, 0.01]
-    assert result(rest, rest, said=(before, after)).verdict == verdict
+    assert result(rest, rest, said=[(before, after)]).verdict == verdict
+
+
+def test_unsure_near_copies_do_not_hide_what_the_champion_caught() -> None:
+    rest = [0.99, 0.99, 0.99, 0.01]
+    said = [(0.85, 0.1)] * 5 + [(0.99, 0.1)]
+    found = result(rest, rest, said=said)
+    assert (found.verdict, found.value) == ("failed", "1")
 
 
 def test_what_a_reviewer_has_decided_is_not_asked_about() -> None:
