@@ -57,6 +57,8 @@ class Summary:
         status: How it ended.
         labels: Messages from feedback that are trained on, before those that the data has already
             and the limit of their share.
+        new: Labels that the champion was not given.
+        withdrawn: Labels from feedback that the champion was trained on and that no longer count.
         cases: How many cases there are by verdict.
         champion: Version that was champion before.
         version: The version that was trained; None if none was.
@@ -66,6 +68,7 @@ class Summary:
     status: Status
     labels: int = 0
     new: int = 0
+    withdrawn: int = 0
     cases: dict[str, int] | None = None
     champion: str | None = None
     version: str | None = None
@@ -115,10 +118,11 @@ def _retrained(settings: RetrainSettings, cfg: DictConfig) -> Summary:
         cases = feedback.found_cases(store, settings.feedback)
     rows = feedback.frame(cases, settings.feedback.per_case)
     labels = feedback.label_digests(rows)
-    new = len(labels - _given(client, champion))
-    known = Summary("nothing new", len(rows), new, _counts(cases), champion)
+    given, trained_on = _given(client, champion)
+    new, withdrawn = len(labels - given), len(trained_on - labels)
+    known = Summary("nothing new", len(rows), new, withdrawn, _counts(cases), champion)
     digest = feedback.digest(rows)
-    if new < settings.min_labels or _is_known(client, digest):
+    if new + withdrawn < settings.min_labels or _is_known(client, digest, champion):
         return known
     if settings.dry_run:
         return dataclasses.replace(known, status="dry run")
@@ -142,30 +146,45 @@ def _counts(cases: Sequence[Case]) -> dict[str, int]:
     return dict(Counter(case.verdict for case in cases))
 
 
-def _given(client: MlflowClient, version: str) -> set[str]:
+def _given(client: MlflowClient, version: str) -> tuple[set[str], set[str]]:
     """Return the digests of the labels that a version was given when it was trained.
 
     Those that `retrain` gave it stand in a file; those that it was trained on, in its split.
+
+    Returns:
+        The digests of all, and of those from feedback that it was trained on.
 
     Raises:
         UserError: If the split is damaged.
     """
     run_id = versions.find_version(client, version).run_id
     if run_id is None:
-        return set()
+        return set(), set()
     try:
         table = training_messages.split_table(client, run_id)
     except (ValueError, OSError) as error:
         raise UserError(f"the split of version {version} cannot be read: {error}") from error
-    found = set() if table is None else feedback.key_digests(table["key"], table["label"])
+    found: set[str] = set()
+    trained_on: set[str] = set()
+    if table is not None:
+        found = feedback.key_digests(table["key"], table["label"])
+        said = table[table["source"].isin((feedback.SOURCE, feedback.REVIEWED))]
+        trained_on = feedback.key_digests(said["key"], said["label"])
     if LABELS_FILE in {file.path for file in client.list_artifacts(run_id)}:
         found |= set(mlflow.artifacts.load_text(f"runs:/{run_id}/{LABELS_FILE}").split())
-    return found
+    return found, trained_on
 
 
-def _is_known(client: MlflowClient, digest: str) -> bool:
-    """Return whether a version of the same feedback has been gated already, promoted or not."""
-    return any(v.tags.get(DIGEST_TAG) == digest for v in versions.all_versions(client))
+def _is_known(client: MlflowClient, digest: str, champion: str) -> bool:
+    """Return whether the champion or a later version of the same feedback has been gated already.
+
+    Earlier ones do not count: where labels are withdrawn, what is left is what the champion's
+    predecessor was trained on.
+    """
+    return any(
+        int(v.version) >= int(champion) and v.tags.get(DIGEST_TAG) == digest
+        for v in versions.all_versions(client)
+    )
 
 
 def _data(cfg: DictConfig, rows: pd.DataFrame, snapshot: Path) -> dict[str, Any]:
