@@ -293,7 +293,7 @@ class SqliteStore:
             )
         except sqlite3.OperationalError:  # such as a full disk, which is so for all of them
             raise
-        except sqlite3.Error:
+        except Exception:  # of any of the rows, also one that is none of SQLite's own
             group = [mine]
             self._insert("inferences", INFERENCE_COLUMNS, mine.rows)
         for one in group:

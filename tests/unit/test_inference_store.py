@@ -20,6 +20,7 @@ from spam_mlflow.errors import UserError
 from spam_mlflow.inference_store import reports, sqlite
 from spam_mlflow.inference_store.records import (
     Filters,
+    Inference,
     id_seconds,
     is_id,
     new_feedback,
@@ -308,9 +309,18 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite, "_BUSY_SECONDS", 1)
 
 
-def test_those_who_wait_to_insert_share_a_transaction(store: SqliteStore) -> None:
+@pytest.fixture
+def refused(kind: str, store: SqliteStore) -> Inference:
+    """An inference that the store cannot take."""
     known = inference("known")
     store.add([known])
+    return known if kind == "stored already" else inference("odd", source="\ud800")
+
+
+@pytest.mark.parametrize("kind", ["stored already", "not encodable"])
+def test_those_who_wait_to_insert_share_a_transaction(
+    store: SqliteStore, refused: Inference
+) -> None:
     statements: list[str] = []
     store._writer.set_trace_callback(statements.append)
     rows = [[inference(f"{n}") for n in range(3)] for _ in range(5)]
@@ -321,11 +331,11 @@ def test_those_who_wait_to_insert_share_a_transaction(store: SqliteStore) -> Non
         assert [one.result(10) for one in added] == [3] * 5
         assert len([text for text in statements if text.startswith("INSERT")]) == 1
         with store._lock:  # one who cannot be stored keeps nobody else from it
-            bad = pool.submit(store.add, [known])
+            bad = pool.submit(store.add, [refused])
             good = [pool.submit(store.add, [inference("new")]) for _ in range(4)]
             wait_until(lambda: len(store._waiting) == 5)
         assert [one.result(10) for one in good] == [1] * 4
-        with pytest.raises(UserError, match="UNIQUE"):
+        with pytest.raises((UserError, UnicodeEncodeError), match=r"UNIQUE|surrogates"):
             bad.result(10)
     assert store.count() == 20
 
