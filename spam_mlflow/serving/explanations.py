@@ -37,10 +37,12 @@ def explained(version: ServedVersion, text: str) -> dict[str, Any]:
 
 def _features(version: ServedVersion, text: str) -> Any:
     """Return the version's explanation, None where it has none."""
-    # As objects: a text may hold half of a surrogate pair, which pandas's own strings cannot.
+    # As objects, and not by way of MLflow, which converts them: a text may hold half of a surrogate
+    # pair, which pandas's own strings cannot.
     column = pd.Series([text], name=TEXT, dtype=object)
+    model: Any = version.model.unwrap_python_model()
     try:
-        rows: Any = version.model.predict(column.to_frame(), params={"explain": True})
+        rows = model.predict(None, column.to_frame(), {"explain": True})
     except MlflowException:  # only linear models can explain their scores
         return None
     return rows["explanation"].iloc[0] if "explanation" in rows else None

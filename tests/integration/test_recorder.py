@@ -71,6 +71,14 @@ def test_a_version_without_contributions_of_words_says_so() -> None:
     assert "intercept" in [part["feature"] for part in found["features"]]
 
 
+def test_a_text_with_half_a_surrogate_pair_is_explained_as_it_is_scored(trained: Trained) -> None:
+    served = ServedModel(trained.project.client, str(trained.model_folder))
+    body = {"inputs": TEXTS[1:], "params": {"explain": True}}
+    _, said = ask(Recorder(served, None), body)
+    (row,) = json.loads(said)["predictions"]
+    assert explained(served.current, TEXTS[1])["features"] == row["explanation"]
+
+
 def test_a_store_that_fails_costs_no_answer(
     trained: Trained, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
