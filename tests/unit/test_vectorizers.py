@@ -1,3 +1,4 @@
+import itertools
 import json
 import math
 import re
@@ -19,7 +20,7 @@ from spam_mlflow.errors import UserError
 from spam_mlflow.scorer import vectorizers
 from spam_mlflow.scorer.normalization import normalize
 from spam_mlflow.scorer.payloads import LONGEST
-from spam_mlflow.scorer.vectorizers import character_ngrams, chunks, sparse_rows
+from spam_mlflow.scorer.vectorizers import character_ngrams, chunk_memory, chunks, sparse_rows
 from spam_mlflow.scorer.vectorizers.chunk_memory import ChunkMemory, Chunks, Lists
 from spam_mlflow.scorer.vectorizers.key_table import KeyTable
 from spam_mlflow.scorer.vectorizers.ngram import NgramVectorizer
@@ -183,6 +184,28 @@ def test_memory_of_chunks_begins_anew_where_it_has_grown(
     monkeypatch.setattr(chunks, "_REMEMBERED_BYTES", memory.size - 1)
     assert abs(vectorizer.transform(texts) - expected).max() == 0
     assert vectorizer._reader._memory is not memory
+
+
+def test_chunks_that_could_not_be_remembered_change_no_later_row(
+    texts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectorizer = ngrams()
+    vectorizer.fit_transform(texts)
+    fresh = vectorizers.from_dict(vectorizer.to_dict())
+    usual, calls = chunk_memory._with_room, itertools.count()
+
+    def run_out(array: np.ndarray, rows: int) -> np.ndarray:
+        if next(calls) == failing:
+            raise MemoryError
+        return usual(array, rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(chunk_memory, "_with_room", run_out)
+        for failing in range(9):  # two arrays of each of four lists, and the counts
+            calls = itertools.count()
+            with pytest.raises(MemoryError):
+                vectorizer.transform([f"unseen{failing} wörds and £{failing} at www.x.com"])
+    assert abs(vectorizer.transform(texts) - fresh.transform(texts)).max() == 0
 
 
 def test_products_are_those_of_the_rows(texts: list[str], fitted: Fitted) -> None:

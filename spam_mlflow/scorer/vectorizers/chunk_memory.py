@@ -86,7 +86,7 @@ class ChunkMemory:
         self._lock = threading.Lock()
         self._chunks = 1
         for store, numbers in zip(self._lists, ([], [0], [], []), strict=True):
-            store.add(Lists.of([numbers]))
+            store.add(Lists.of([numbers]), 0)
 
     def add(self, pieces: Sequence[str], chunks: Chunks) -> None:
         """Remember chunks.
@@ -96,13 +96,15 @@ class ChunkMemory:
             chunks: What they hold.
         """
         with self._lock:
+            first, end = self._chunks, self._chunks + len(pieces)
+            added = sum(map(sys.getsizeof, pieces)) + len(pieces) * _ENTRY
             for store, lists in zip(self._lists, chunks[:-1], strict=True):
-                store.add(lists)
-                self.size += len(lists.numbers) * store.itemsize
-            first, self._chunks = self._chunks, self._chunks + len(pieces)
-            self._counts = _with_room(self._counts, self._chunks)
-            self._counts[first : self._chunks] = chunks.counts
-            self.size += sum(map(sys.getsizeof, pieces)) + len(pieces) * _ENTRY
+                store.add(lists, first)
+                added += len(lists.numbers) * store.itemsize
+            self._counts = _with_room(self._counts, end)
+            self._counts[first:end] = chunks.counts
+            # Only now: if memory runs out before, the next chunks take these ones' place.
+            self._chunks, self.size = end, self.size + added
             # Last, since other threads look them up meanwhile.
             self.number.update(zip(pieces, itertools.count(first)))
 
@@ -117,7 +119,7 @@ class ChunkMemory:
 
 
 class _Store:
-    """Lists of numbers that are never changed, to which others are added.
+    """Lists of numbers, to which others are added.
 
     Args:
         kind: Type of the numbers.
@@ -127,18 +129,18 @@ class _Store:
     """
 
     def __init__(self, kind: type) -> None:
-        self._size = self._lists = 0
         self._numbers: np.ndarray = np.zeros(1, dtype=kind)
         self.itemsize = self._numbers.itemsize
         self._bounds = np.zeros(1, dtype=np.int64)
 
-    def add(self, lists: Lists) -> None:
-        start, first = self._size, self._lists
-        self._size, self._lists = start + len(lists.numbers), first + len(lists.sizes)
-        self._numbers = _with_room(self._numbers, self._size)
-        self._numbers[start : self._size] = lists.numbers
-        self._bounds = _with_room(self._bounds, self._lists + 1)
-        self._bounds[first + 1 : self._lists + 1] = start + np.cumsum(lists.sizes)
+    def add(self, lists: Lists, first: int) -> None:
+        """Add lists after the first so many ones; what came after these is overwritten."""
+        start, last = int(self._bounds[first]), first + len(lists.sizes)
+        end = start + len(lists.numbers)
+        self._numbers = _with_room(self._numbers, end)
+        self._numbers[start:end] = lists.numbers
+        self._bounds = _with_room(self._bounds, last + 1)
+        self._bounds[first + 1 : last + 1] = start + np.cumsum(lists.sizes)
 
     def take(self, at: np.ndarray) -> Lists:
         starts = self._bounds[at]
