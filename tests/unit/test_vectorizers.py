@@ -1,3 +1,4 @@
+import gc
 import itertools
 import json
 import math
@@ -338,6 +339,15 @@ def test_occurrences_are_counted_and_sorted_by_row_and_column(
     pairs, counts = np.unique(np.stack([rows, columns]), axis=1, return_counts=True)
     assert [entries.tolist() for entries in found] == [*pairs.tolist(), counts.tolist()]
     assert {entries.dtype for entries in found} == {np.dtype(np.int64)}
+
+
+def test_garbage_is_collected_while_ways_to_sort_are_timed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    collects = []
+    monkeypatch.setattr(sparse_rows, "_sorted_by_bytes", lambda _: collects.append(gc.isenabled()))
+    sparse_rows._compares_fast.__wrapped__()
+    assert set(collects) == {True}
 
 
 @pytest.mark.parametrize("size", [0, 1, 3, 40_000])
