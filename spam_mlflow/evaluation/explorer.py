@@ -1,6 +1,5 @@
 """The data of a report's threshold slider and message browser."""
 
-import html
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import pandas as pd
 
 from spam_mlflow.evaluation import slices
 from spam_mlflow.scorer.labels import is_spam
+from spam_mlflow.scorer.normalization import unescaped
 from spam_mlflow.scorer.scorers import Scorer
 
 _SHOWN_TEXTS = 20_000  # messages whose text is in the page
@@ -60,7 +60,7 @@ def data(
     detailed = [int(row) for row in order[:_DETAILED]]
     chosen = [texts[row] for row in detailed]
     features = scorer.explanations(chosen) if scorer else [[] for _ in detailed]
-    words = [_words_of(scorer, html.unescape(text)) if scorer else [] for text in chosen]
+    words = [_words_of(scorer, unescaped(text)) if scorer else [] for text in chosen]
     near = _neighbors(chosen, training) if training is not None else [[] for _ in detailed]
     sources, source = np.unique(frame["source"].astype(str), return_inverse=True)
     masks = [(name, mask) for name, mask in slices.masks(frame) if mask.any()]
@@ -71,7 +71,7 @@ def data(
             for m in models
         ],
         "spam": spam.astype(int).tolist(),
-        "texts": [html.unescape(t) if row in shown else None for row, t in enumerate(texts)],
+        "texts": [unescaped(t) if row in shown else None for row, t in enumerate(texts)],
         "sources": sources.tolist(),
         "source": source.tolist(),
         "slices": [name for name, _ in masks],
@@ -130,7 +130,7 @@ def _neighbors(texts: Sequence[str], training: pd.DataFrame) -> list[list[tuple[
     names, labels = list(known["text"]), list(known["label"])
     return [
         [
-            (html.unescape(names[at]), labels[at], round(float(likeness[row, at]), 2))
+            (unescaped(names[at]), labels[at], round(float(likeness[row, at]), 2))
             for at in nearest
             if likeness[row, at] > 0
         ]

@@ -52,7 +52,7 @@ def decode(text: str) -> str:
 
     Of a text with more than READ characters, the middle is left out.
     """
-    plain = _unescaped(what_is_read(text))
+    plain = unescaped(what_is_read(text))
     if plain.isascii():
         return plain
     if len(plain) > _SHORT:
@@ -68,7 +68,7 @@ def what_is_read(text: str) -> str:
     return text if len(text) <= READ else f"{text[: READ // 2]} {text[1 - READ // 2 :]}"
 
 
-def _unescaped(text: str) -> str:
+def unescaped(text: str) -> str:
     """Return `text` with HTML entities decoded; a number beyond Unicode is U+FFFD, as in HTML."""
     try:
         return html.unescape(text)

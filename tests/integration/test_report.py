@@ -12,7 +12,7 @@ from support import browser
 from support.browser import Scheme, run_in_page
 from support.project import Trained
 
-from spam_mlflow.evaluation import report
+from spam_mlflow.evaluation import explorer, report
 from spam_mlflow.evaluation.explorer import ModelScores
 from spam_mlflow.scorer.scorers import WordContributions
 from spam_mlflow.tracking.run_folder import REPORT_FILE
@@ -172,6 +172,16 @@ def test_the_page_is_used_by_keyboard(many: tuple[Path, pd.DataFrame, np.ndarray
         page.tab_to("words")
         page.opened.keyboard.type("no such words")
         page.wait("document.getElementById('found').textContent.startsWith('0 of')")
+
+
+def test_a_reference_to_no_character_is_shown_as_a_browser_does() -> None:
+    huge = f"&#{'9' * 5000};"  # Python makes no number of so many digits
+    frame = pd.DataFrame({"text": [f"win {huge} &pound;5"], "label": ["spam"], "source": ["a"]})
+    model = ModelScores("m", np.array([0.1]), 0.5)
+    found = explorer.data(frame.assign(group=0), [model], FirstWord(), frame)
+    assert found["texts"] == ["win \ufffd £5"]
+    assert found["near"][0] == [("win \ufffd £5", "spam", 1.0)]
+    assert found["words"][0] == [(0, 3, 1.5)]
 
 
 def test_nothing_comes_from_elsewhere(trained: Trained) -> None:
