@@ -1,5 +1,6 @@
 """What the files of an input are: their format, encoding, separator and columns."""
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -8,7 +9,12 @@ from spam_mlflow.batch_scoring import listing
 from spam_mlflow.batch_scoring.listing import Listed
 from spam_mlflow.batch_scoring.output_folder import GOES_ON
 from spam_mlflow.batch_worker import compression
-from spam_mlflow.batch_worker.compression import Compression, DamagedFileError, Unpacked
+from spam_mlflow.batch_worker.compression import (
+    Compression,
+    CutFileError,
+    DamagedFileError,
+    Unpacked,
+)
 from spam_mlflow.batch_worker.folders import Folder, is_of_store
 from spam_mlflow.batch_worker.jobs import InputFile
 from spam_mlflow.batch_worker.readers import json_object
@@ -152,7 +158,7 @@ def _inspected(
             start, whole = _unpacked(source.open(file.path), compressed)
         return _text_file(replace(file, compression=compressed), start, whole, columns), None
     except DamagedFileError as error:
-        return replace(file, problem=f"it is {error}"), None
+        return replace(file, problem=f"it is {error}; copy it again"), None
     except (OSError, pa.ArrowException) as error:
         if is_of_store(error):
             # It may pass, and the file would be taken for another one then.
@@ -165,18 +171,23 @@ def _inspected(
 def _unpacked(stream: Any, compressed: Compression) -> tuple[bytes, bool]:
     """Return the beginning of what a compressed file holds, and whether that is all.
 
+    The whole file is unpacked, since its checksum, which may be at its end, tells whether any of it
+    is right. A file that was cut off is taken for right up to there.
+
     Raises:
-        DamagedFileError: If nothing of it can be unpacked.
+        DamagedFileError: If it is damaged, or nothing of it can be unpacked.
         UserError: If it holds a Parquet file, which cannot be read from its beginning.
     """
     with Unpacked(stream, compressed) as unpacked:
         start = unpacked.read(_SAMPLE)
         if start.startswith(_PARQUET):
             raise UserError(f"it is a Parquet file in {compressed}; unpack it")
-        try:
-            return start, not unpacked.read(1)
-        except DamagedFileError:
-            return start, False
+        whole = True
+        with contextlib.suppress(CutFileError):
+            while unpacked.read(_SAMPLE):
+                whole = False
+            return start, whole
+        return start, False
 
 
 def _words(error: Exception) -> str:

@@ -98,7 +98,9 @@ class _TextParts:
                 yield Part(0, 0, start, size, row, round(size * self._share), problem)
                 start, row = start + size, row + end
         if self._damage:
-            yield Part(0, 0, start, 0, row, 0, f"from here on, the file is {self._damage}")
+            unchecked = "without its end, what comes before could not be checked"
+            problem = f"from here on, the file is {self._damage}; {unchecked}"
+            yield Part(0, 0, start, 0, row, 0, problem)
 
     def _end(self, lines: Sequence[_Line], last: bool) -> int:
         """Return how many lines make up the next part; 0 if more must be read before."""

@@ -33,7 +33,14 @@ _OPENED: Mapping[Compression, Callable[[Any], Any]] = {
 
 
 class DamagedFileError(Exception):
-    """A compressed file cannot be unpacked from some position on."""
+    """A compressed file cannot be unpacked from some position on.
+
+    What was unpacked before may be wrong, too: a checksum comes after what it is of.
+    """
+
+
+class CutFileError(DamagedFileError):
+    """A compressed file ends too early: what comes before is most probably as it was."""
 
 
 def find(content: bytes) -> Compression:
@@ -56,6 +63,7 @@ class Unpacked:
     def __init__(self, stream: Any, compression: Compression) -> None:
         self._packed = io.BufferedReader(stream, _BUFFER)
         self._stream = _OPENED[compression](self._packed)
+        self._damage: DamagedFileError | None = None
 
     def __enter__(self) -> "Unpacked":
         return self
@@ -76,6 +84,11 @@ class Unpacked:
             DamagedFileError: If the file is damaged before.
             OSError: If it cannot be read.
         """
+        before = self._stream.tell()
+        if position < before:
+            self._damage = None
+        elif self._damage and position > before:
+            raise self._damage
         with _damage_named():
             self._stream.seek(position)
 
@@ -89,6 +102,8 @@ class Unpacked:
             DamagedFileError: If the file is damaged right here.
             OSError: If it cannot be read.
         """
+        if self._damage:
+            raise self._damage
         found: list[bytes] = []
         left = size
         try:
@@ -97,7 +112,8 @@ class Unpacked:
                 while left and (piece := self._stream.read1(min(left, _AT_ONCE))):
                     found.append(piece)
                     left -= len(piece)
-        except DamagedFileError:
+        except DamagedFileError as error:
+            self._damage = error  # if asked again, the streams tell something else, or nothing
             if not found:
                 raise
         return b"".join(found)
@@ -122,4 +138,5 @@ def _damage_named() -> Iterator[None]:
         if is_of_storage(error):
             raise
         reason = str(error).strip() or type(error).__name__
-        raise DamagedFileError(f"damaged and cannot be unpacked ({reason})") from error
+        kind = CutFileError if isinstance(error, EOFError) else DamagedFileError
+        raise kind(f"damaged and cannot be unpacked ({reason})") from error

@@ -191,7 +191,7 @@ def test_compressed_files_are_scored_as_what_they_hold(tmp_path: Path) -> None:
         assert not scored.rejects
 
 
-def test_a_compressed_file_is_scored_up_to_where_it_is_damaged(tmp_path: Path) -> None:
+def test_a_compressed_file_is_scored_up_to_where_it_is_cut_off(tmp_path: Path) -> None:
     rng = random.Random(2)
     texts = [f"{n} {rng.random()}" for n in range(20_000)]
     packed = gzip.compress("\n".join(["text", *texts]).encode())
@@ -209,12 +209,33 @@ def test_a_compressed_file_is_scored_up_to_where_it_is_damaged(tmp_path: Path) -
     ((_, row, reason), *others) = scored.rejects
     assert row == len(read) + 2
     assert reason.startswith(f"from here on, the file is {damaged}")
+    assert reason.endswith("without its end, what comes before could not be checked")
     assert [(file, row) for file, row, _ in others] == [("b.csv.gz", None), ("d.parquet.gz", None)]
     assert others[0][2].startswith(f"it is {damaged}")
     assert others[1][2] == "it is a Parquet file in gzip; unpack it"
     weight = sum(record.weight for record in scored.records)
     size = sum(file.stat().st_size for file in tmp_path.glob("*.*"))
     assert weight == pytest.approx(size, rel=0.01)
+
+
+@pytest.mark.parametrize("packer", [gzip, bz2, lzma])
+def test_nothing_is_scored_of_a_compressed_file_whose_checksum_is_wrong(
+    tmp_path: Path, packer: Any
+) -> None:
+    rng = random.Random(3)
+    content = "\n".join(["text", *(f"{n} {rng.random()}" for n in range(30_000))]).encode()
+    packed = bytearray(packer.compress(content))
+    packed[len(packed) // 2] ^= 4
+    name = f"a.csv.{packer.__name__}"
+    (tmp_path / name).write_bytes(packed)
+    (tmp_path / "b.csv").write_text("text\nfine")
+    scored = score(tmp_path, tmp_path / "out")
+    assert scored.ids == ["b.csv:2"]
+    ((file, row, reason),) = scored.rejects
+    assert (file, row) == (name, None)
+    assert reason.startswith("it is damaged and cannot be unpacked (")
+    assert "ended before" not in reason
+    assert reason.endswith("; copy it again")
 
 
 def test_a_file_that_has_changed_since_it_was_divided_ends_the_job(tmp_path: Path) -> None:
