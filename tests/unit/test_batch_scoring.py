@@ -8,6 +8,7 @@ import lzma
 import os
 import random
 import shutil
+import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -398,6 +399,22 @@ def test_files_that_cannot_be_scored_cost_only_themselves(tmp_path: Path) -> Non
     reasons = " ".join(reason for _, _, reason in scored.rejects)
     for words in ("text_column='text'", "cannot be read", "int64", "unpacked", "empty"):
         assert words in reasons
+
+
+def test_a_file_in_two_layers_is_told_to_be_so(tmp_path: Path) -> None:
+    content = "\n".join(["text", *(f"text {n} {n * n}" for n in range(500))]).encode()
+    for packer in (gzip, bz2, lzma):
+        packed = gzip.compress(packer.compress(content))
+        (tmp_path / f"a.csv.{packer.__name__}.gz").write_bytes(packed)
+    (tmp_path / "a.csv").write_bytes(content)
+    with tarfile.open(tmp_path / "b.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "a.csv", "a.csv")
+    scored = score(tmp_path, tmp_path / "out")
+    reasons = [reason for _, _, reason in scored.rejects]
+    assert reasons == [
+        *["it is compressed twice: unpack it once"] * 3,
+        "it is a tar archive: unpack it",
+    ]
 
 
 def test_a_damaged_row_group_costs_only_its_own_rows(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ _NO_TABLES = {
     b"<!DOCTYPE": "an HTML page: download the file itself",
     b"<html": "an HTML page: download the file itself",
 }
+_TAR = slice(257, 262), b"ustar"  # where POSIX has an archive's magic number, and that number
 _JSON_ARRAY = re.compile(rb"\s*\[\s*\{")
 
 
@@ -73,8 +74,13 @@ def why_no_table(content: bytes) -> str | None:
     """Return what a file is instead of a table, and what to do about it; None for a table.
 
     Args:
-        content: The file's first bytes.
+        content: The file's first bytes; of a compressed file, those of what it holds.
     """
+    if compression.find(content):
+        return "compressed twice: unpack it once"
+    at, magic = _TAR
+    if content[at] == magic:
+        return "a tar archive: unpack it"
     kind = next((kind for start, kind in _NO_TABLES.items() if content.startswith(start)), None)
     if kind is None and _JSON_ARRAY.match(content):
         return "a JSON array: write an object a line, as jq -c '.[]' does"
@@ -82,14 +88,14 @@ def why_no_table(content: bytes) -> str | None:
 
 
 def _unpacked(content: bytes, path: str) -> bytes:
+    compressed = compression.find(content)
+    if compressed:
+        try:
+            with compression.Unpacked(io.BytesIO(content), compressed) as unpacked:
+                content = unpacked.read_all()
+        except DamagedFileError as error:
+            raise UserError(f"data.path={path!r} is {error}; copy it again") from error
     kind = why_no_table(content)
     if kind is not None:
         raise UserError(f"data.path={path!r} is {kind}")
-    compressed = compression.find(content)
-    if not compressed:
-        return content
-    try:
-        with compression.Unpacked(io.BytesIO(content), compressed) as unpacked:
-            return unpacked.read_all()
-    except DamagedFileError as error:
-        raise UserError(f"data.path={path!r} is {error}; copy it again") from error
+    return content
