@@ -180,7 +180,8 @@ class _Live:
         self._rows: list[tuple[Step, Any]] = []
         # Not the descriptor of standard error, which is captured while TensorFlow is imported.
         terminal = os.dup(sys.stderr.fileno())
-        self._terminal = open(terminal, "w", encoding=sys.stderr.encoding)  # noqa: SIM115
+        encoding, errors = sys.stderr.encoding, "backslashreplace"  # as standard error has them
+        self._terminal = open(terminal, "w", encoding=encoding, errors=errors)  # noqa: SIM115
         self._progress = _rich_progress(self._terminal)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._draw, daemon=True, name="progress")

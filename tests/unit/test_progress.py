@@ -21,6 +21,10 @@ class Terminal:
         self._master, slave = os.openpty()
         self._stream = open(slave, "w", encoding="utf-8")  # noqa: SIM115
 
+    def encode(self, encoding: str) -> None:
+        """Have it show the characters of an encoding only, as Python sets standard error up."""
+        self._stream.reconfigure(encoding=encoding, errors="backslashreplace")
+
     def attach(self, patch: pytest.MonkeyPatch) -> None:
         """Make it standard error, within a test: pytest has its own before."""
         patch.setattr("sys.stderr", self._stream)
@@ -131,6 +135,17 @@ def test_a_terminal_gets_a_row_for_each_step_and_log_lines_above_it(
     assert "Training" in text
     assert "a line of the log\r\n" in text
     assert max(len(line.rstrip()) for line in re.split(r"[\r\n]+", text)) <= 80
+
+
+def test_characters_that_a_terminal_cannot_show_are_escaped(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    terminal.encode("ascii")
+    terminal.attach(monkeypatch)
+    caplog.set_level(logging.INFO, "spam_mlflow")
+    with progress.step("Reading caf\u00e9.csv", total=2):
+        pass
+    assert "Reading caf\\xe9.csv" in terminal.sent()
 
 
 def test_a_step_is_shown_while_the_messages_of_an_import_are_captured(
