@@ -229,8 +229,11 @@ def _rich_progress(terminal: TextIO) -> "Progress":
 
     class Bar(BarColumn):
         def render(self, task: Task) -> Any:
-            """Draw nothing where it is not known how much there is to do."""
-            return Text() if task.total is None else super().render(task)
+            """Draw nothing where it is not known how much there is to do.
+
+            Not with an empty text: beside a column without width, rich leaves out the spinner.
+            """
+            return Text(" ") if task.total is None else super().render(task)
 
     return Progress(
         SpinnerColumn(),

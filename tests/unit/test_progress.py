@@ -137,6 +137,16 @@ def test_a_terminal_gets_a_row_for_each_step_and_log_lines_above_it(
     assert max(len(line.rstrip()) for line in re.split(r"[\r\n]+", text)) <= 80
 
 
+def test_a_step_of_unknown_length_has_a_spinner(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    terminal.attach(monkeypatch)
+    caplog.set_level(logging.INFO, "spam_mlflow")
+    with progress.step("Splitting"):
+        pass
+    assert re.search(r"[\u2801-\u28ff] Splitting", terminal.sent())
+
+
 def test_characters_that_a_terminal_cannot_show_are_escaped(
     terminal: Terminal, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
