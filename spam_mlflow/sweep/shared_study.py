@@ -244,7 +244,8 @@ class SharedStudy:
         """Queue the trials of this process again; the study is locked.
 
         Returns:
-            Whether the parent run is to be closed, since no other process runs a trial.
+            Whether the parent run is to be closed, since no other process runs a trial or has
+            concluded the sweep.
         """
         from optuna.trial import TrialState
 
@@ -253,7 +254,7 @@ class SharedStudy:
             if self.holds(trial):
                 self.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
         self._queue_lost()
-        if self._others():
+        if self._others() or self.is_concluded:
             return False
         self._set_status("KILLED")
         return True

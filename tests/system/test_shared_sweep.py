@@ -208,3 +208,7 @@ def test_a_trial_that_others_count_as_lost_is_dropped_and_run_again_three_times(
         assert list(study.next_trials(1, None)) == []
         assert study.progress.lost == {0, 1, 2}
         assert [trial.number for trial in study.progress.ended] == [3]
+        with study.locked():
+            study.set_concluded()  # by another process, while this one waits for the lock
+            assert not study.give_up()
+            assert study.is_concluded
