@@ -4,8 +4,9 @@ import contextlib
 import dataclasses
 import logging
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from omegaconf import DictConfig
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _SHOWN_TRIALS = 5
+_COMMON = "common"  # user attribute of a study: what its trials have in common
 # Keys of a sweep that a training has as well, and that its result depends on.
 _KEPT = ("data", "split.", "seed", "sources", "model.", "train.", "storage.")
 
@@ -193,19 +195,37 @@ def _without_test(split: Split) -> Split:
 
 
 def _begin(study: "optuna.Study", space: SearchSpace, sweep: SweepContext) -> None:
-    """Have the given configuration tried first, and refuse a study of other data."""
+    """Have the given configuration tried first, and refuse a study of other data or settings."""
     known = study.user_attrs.get("split.digest", sweep.split.digest)
     if known != sweep.split.digest:
         raise UserError(
             f"study={sweep.study!r} was begun on other messages or another split, so its metrics "
             "cannot be compared; give another study"
         )
+    common = space.common(sweep.cfg)
+    _require_common(sweep.study, study.user_attrs.get(_COMMON, common), common)
     study.set_user_attr("split.digest", sweep.split.digest)
+    study.set_user_attr(_COMMON, common)
     begun = len(Progress(study.trials).ended)
     if study.trials:
         logger.info("Going on with the sweep %s after %s trials", sweep.study, begun)
     else:
         study.enqueue_trial(space.current(sweep.cfg))
+
+
+def _require_common(study: str, known: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    """Raise UserError if the trials of a study have other settings than those of this sweep."""
+    other = [
+        f"{key}={known.get(key)}, here {here.get(key)}"
+        for key in {**here, **known}
+        if known.get(key) != here.get(key)
+    ]
+    if other:
+        more = f" and {len(other) - 1} more" if other[1:] else ""
+        raise UserError(
+            f"study={study!r} was begun with other settings ({other[0]}{more}), so its trials "
+            "cannot be compared; give another study"
+        )
 
 
 def _conclude(sweep: SweepContext, study: "optuna.Study", progress: Progress, folder: Path) -> str:

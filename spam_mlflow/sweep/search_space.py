@@ -1,7 +1,8 @@
 """Search spaces: the parameters that trials draw, and configurations with their values."""
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -53,6 +54,27 @@ class SearchSpace:
             if all(values.get(name) == value for name, value in parameter.when.items()):
                 values[parameter.name] = suggest(parameter, trial)
         return values
+
+    def common(self, cfg: DictConfig) -> dict[str, Any]:
+        """Return what all trials of a study must have in common to be compared, as JSON has it.
+
+        That is the objective, the parameters by "search of NAME", and all settings of the model and
+        of the training that trials may take from the configuration.
+
+        Args:
+            cfg: The composed configuration.
+        """
+        # With `when`, a parameter may have the configuration's value.
+        drawn = {parameter.name for parameter in self.parameters if not parameter.when}
+        settings = {
+            key: value
+            for key, value in flatten(cfg).items()
+            if (key == "seed" or key.startswith(("train.", "model."))) and key not in drawn
+        }
+        searched = {f"search of {entry.name}": asdict(entry) for entry in self.parameters}
+        common = {"search.objective": self.objective, **searched, **settings}
+        plain: dict[str, Any] = json.loads(json.dumps(common))
+        return plain
 
     def current(self, cfg: DictConfig) -> dict[str, Value]:
         """Return the values of a configuration by key, as far as they lie in the space."""

@@ -170,11 +170,20 @@ class _Loop:
 
     def _open(self, trial: "Trial", experiment: str) -> _Begun:
         """Draw a trial's values, and open its run."""
-        values, number = self.space.suggest(trial), trial.number
+        values, number = self._values(trial), trial.number
         self.shown.detail = f"trial {number}: {run_names.short_values(values)}"
         run_id = trial_runs.open_run(self.client, self.parent, experiment, number, values)
         trial.set_user_attr(studies.RUN_ID, run_id)
         return _Begun(trial, values, run_id)
+
+    def _values(self, trial: "Trial") -> dict[str, Value]:
+        try:
+            return self.space.suggest(trial)
+        except ValueError as error:
+            raise UserError(
+                f"study={self.sweep.study!r} was begun with another search space ({error}); give "
+                "another study"
+            ) from error
 
     def _drop(self, trial: "Trial") -> None:
         """Give up a trial that counts as lost, since this process has given no sign of life."""

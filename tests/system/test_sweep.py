@@ -202,7 +202,24 @@ def test_a_killed_sweep_goes_on_and_loses_nothing(project: Project, preset: Path
 
     other_data = project.run(*arguments, "seed=1")
     require_one_line(other_data, "was begun on other messages or another split")
+    other_objective = project.run(*arguments, "search.objective=val_f1")
+    message = "begun with other settings (search.objective=val_pr_auc, here val_f1), so its trials"
+    require_one_line(other_objective, message)
     assert project.client.get_run(parent.info.run_id).info.status == "FINISHED"
+
+
+def test_a_study_of_which_only_the_trials_are_known_needs_the_same_choices(
+    project: Project,
+) -> None:
+    """As one that an earlier version of the project has begun."""
+    storage = StudyDatabase.in_file(project.folder / "s.db").url
+    study = optuna.create_study(study_name=STUDY, storage=storage, direction="maximize")
+    study.add_trial(
+        create_trial(params={"model.cost": 1.0}, distributions={"model.cost": COST}, value=0.5)
+    )
+    space = "search.parameters=[{name: model.cost, type: categorical, choices: [1.0, 2.0]}]"
+    done = project.run("sweep", "data=sample", space, f"study={STUDY}", "study_db=s.db")
+    require_one_line(done, f"study='{STUDY}' was begun with another search space (Categorical")
 
 
 def wait_for_trials(project: Project, count: int) -> None:

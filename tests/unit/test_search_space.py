@@ -79,3 +79,22 @@ def test_every_search_space_fits_its_model(name: str) -> None:
     cfg = compose("sweep", [f"search={name}", f"model={name}"])
     found = space_of(cfg)
     assert set(found.current(cfg)) == {parameter.name for parameter in found.parameters}
+
+
+def test_trials_have_all_in_common_that_is_not_drawn() -> None:
+    epochs = {"name": "train.epochs", "type": "int", "low": 1, "high": 3}
+    copies = {"name": "train.plain_fraction", "type": "float", "low": 0, "high": 1}
+    found = space(epochs, {**copies, "when": {"train.epochs": 2}})
+    before = found.common(sweep())
+
+    def changed(key: str, value: Any) -> set[str]:
+        after = found.common(applied(sweep(), {key: value}))
+        return {name for name in {**before, **after} if before.get(name) != after.get(name)}
+
+    assert changed("train.epochs", 9) == set()
+    assert changed("trials", 9) == set()
+    assert changed("train.plain_fraction", 0.9) == {"train.plain_fraction"}  # where none is drawn
+    assert changed("model.cost", 9.0) == {"model.cost"}
+    assert changed("seed", 9) == {"seed"}
+    wider = space({**epochs, "high": 4}, {**copies, "when": {"train.epochs": 2}}).common(sweep())
+    assert {name for name in wider if wider[name] != before[name]} == {"search of train.epochs"}
