@@ -164,7 +164,8 @@ def main() -> None:
     arguments = parser.parse_args()
     keras_backend.load()
     frame = bench_quality.load(arguments.data_dir)
-    splits = list(cross_validation(frame, arguments.folds, bench_quality.VALIDATION, seed=0))
+    folds = cross_validation(frame, arguments.folds, bench_quality.VALIDATION, seed=0)
+    splits = [bench_quality.with_modern(split) for split in folds]
     fitted = [(split, bench_quality.fit([], split)[0]) for split in splits]
     rows = pd.DataFrame([row for pair in fitted for row in measure(*pair, arguments.nlpaug)])
     means = rows.groupby(["attack", "model"], sort=False)[["recall", "ham FPR"]].mean()

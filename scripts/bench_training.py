@@ -25,7 +25,8 @@ from spam_mlflow.data.splitters import Split, cross_validation
 from spam_mlflow.scorer import keras_backend
 from spam_mlflow.scorer.labels import is_spam
 
-MODELS = ("SVM", "ngram_linear", "tutorial_lstm")
+WITH_MODERN = "ngram_linear, data.extra=[modern]"
+MODELS = ("SVM", "ngram_linear", WITH_MODERN, "tutorial_lstm")
 
 
 def grown(split: Split, scale: int) -> Split:
@@ -72,7 +73,10 @@ def measure(data_dir: str, model: str, scale: int) -> dict[str, float]:
             "train.deterministic=false",
         ]
         overrides = plain if model in bench_quality.FEW else []
-        _, seconds = bench_quality.fit([f"model={model}", *overrides], split)
+        if model == WITH_MODERN:
+            split = bench_quality.with_modern(split)
+        name = model.partition(",")[0]
+        _, seconds = bench_quality.fit([f"model={name}", *overrides], split)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"rows": len(training_rows), "seconds": seconds, "peak_mb": peak}
 
