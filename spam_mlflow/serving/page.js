@@ -8,7 +8,8 @@ const LIMIT = 10; // inferences in the list at a time
 
 const part = (id) => document.getElementById(id);
 let cursor = null;
-let turns = 0;
+let turns = 0; // of the list
+let checks = 0;
 
 function element(name, text, className) {
   const made = document.createElement(name);
@@ -49,10 +50,14 @@ async function showModel() {
 async function check(event) {
   event.preventDefault();
   const text = part("text").value;
+  const turn = ++checks;
+  const isOver = () => turn !== checks; // another message is checked meanwhile
   say("…");
   try {
     const model = await showModel();
+    if (isOver()) return;
     const answer = await request("invocations", one(text));
+    if (isOver()) return;
     const row = answer.predictions[0];
     part("result").hidden = false;
     part("verdict").replaceChildren("This is ", element("span", row.label, `label-${row.label}`));
@@ -60,10 +65,13 @@ async function check(event) {
     const id = answer.inference_ids ? answer.inference_ids[0] : null;
     part("judge").replaceChildren(...(id ? buttons(id) : []));
     // What fails here leaves the verdict as it is.
-    const failed = (await Promise.allSettled([showWhy(text), showNear(id), model.store ? showList(false) : null]))
+    const parts = [showWhy(text, isOver), showNear(id, isOver), model.store ? showList(false) : null];
+    const failed = (await Promise.allSettled(parts))
       .filter((one) => one.status === "rejected").map((one) => one.reason.message);
+    if (isOver()) return;
     say([`This is ${row.label}.`, ...new Set(failed)].join(" "));
   } catch (error) {
+    if (isOver()) return;
     part("result").hidden = true;
     say(error.message);
   }
@@ -76,9 +84,10 @@ function showBar(probability, threshold) {
   part("numbers").textContent = `Spam probability ${percent(probability)}; spam from ${percent(threshold)} on (the line)`;
 }
 
-async function showWhy(text) {
+async function showWhy(text, isOver) {
   part("why").hidden = true;
   const why = await request("explanations", one(text));
+  if (isOver()) return;
   part("reason").textContent = why.reason ? `Words have no color: ${why.reason}.` : "";
   part("legend").hidden = !why.words;
   showTable("others", why.others);
@@ -121,10 +130,11 @@ function word(text, contribution, weight) {
   return made;
 }
 
-async function showNear(id) {
+async function showNear(id, isOver) {
   part("near").hidden = true;
   if (!id) return;
   const near = await request(`inferences/${id}/similar`);
+  if (isOver()) return;
   const count = `${near.found} of the ${near.searched} newest`;
   part("near-about").textContent = near.reason ? `Not known: ${near.reason}.` : `${count} are similar.`;
   part("similar").replaceChildren(...near.inferences.map(listed));

@@ -327,10 +327,14 @@ def page(app: App) -> Iterator[Page]:
         assert not opened.problems
 
 
-def check(page: Page, text: str) -> None:
+def submit(page: Page, text: str) -> None:
     page.value(f"document.getElementById('text').value = {json.dumps(text)}")
     page.value("document.getElementById('text').focus()")
     page.press("Control+Enter")
+
+
+def check(page: Page, text: str) -> None:
+    submit(page, text)
     page.wait("/^This is (ham|spam)\\.$/.test(document.getElementById('status').textContent)")
 
 
@@ -365,6 +369,22 @@ def test_the_page_shows_label_probability_words_and_takes_feedback(app: App, pag
     assert [(one["label"], one["reporter"]) for one in said] == [("spam", "ops")]
     page.wait("document.querySelector('#list .about').textContent.includes('ops: spam')")
     assert page.value("document.activeElement.textContent") == "It is spam"
+
+
+def test_the_page_shows_the_message_that_was_checked_last(page: Page) -> None:
+    """Although the answer to the one before comes later."""
+    held: list[Any] = []
+    page.opened.route("**/invocations", held.append, times=1)
+    with page.opened.expect_request("**/invocations"):
+        submit(page, SPAM)
+    check(page, HAM)
+    shown = page.value("document.getElementById('result').innerHTML")
+    with page.opened.expect_response("**/invocations") as late:
+        held[0].continue_()
+    late.value.finished()
+    page.value("fetch('model').then((answer) => answer.json())")  # whose answer comes still later
+    assert page.value("document.getElementById('result').innerHTML") == shown
+    assert page.value("document.getElementById('words').textContent") == HAM
 
 
 def test_the_page_shows_similar_messages_and_takes_feedback_on_them(app: App, page: Page) -> None:
