@@ -1,14 +1,14 @@
 """Dividing files into numbered parts, the same ones in every call."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from spam_mlflow.batch_worker.compression import DamagedFileError, Unpacked
 from spam_mlflow.batch_worker.folders import Folder
 from spam_mlflow.batch_worker.jobs import InputFile, Job, Part
 from spam_mlflow.batch_worker.readers import delimited_layout
-from spam_mlflow.batch_worker.records import records
+from spam_mlflow.batch_worker.records import Record, records
 
 _BLOCK = 4 * 2**20  # bytes that are read at once
 _LONGEST_LINE = 16 * 2**20  # bytes of a line; no text that is scored needs more
@@ -90,6 +90,8 @@ class _TextParts:
         pending: list[_Line] = []
         for lines, last in self._blocks():
             pending += lines
+            if last and self._damage and self._quoted:
+                pending = pending[: self._torn_from(pending)]
             while end := self._end(pending, last):
                 taken, pending = pending[:end], pending[end:]
                 size = sum(line.size for line in taken)
@@ -123,18 +125,34 @@ class _TextParts:
 
     def _record_start(self, lines: Sequence[_Line], limit: int) -> int:
         """Return the first line from `limit` on in which a record begins, or after all records."""
-        end = self._file.line_end
-        texts = [
-            line.content.decode(self._file.encoding, "surrogateescape").removesuffix(end) + "\n"
-            for line in itertools.takewhile(lambda line: line.content, lines)
-        ]
-        layout, _, _ = delimited_layout(self._file.columns, self._job)
+        texts = self._texts(itertools.takewhile(lambda line: line.content, lines))
         following = limit
-        for record in records(texts, self._file.dialect, layout):
+        for record in self._records(texts):
             if record.line >= limit:
                 return record.line
             following = max(limit, record.line + record.lines)
         return following
+
+    def _torn_from(self, lines: Sequence[_Line]) -> int:
+        """Return the line in which a text in quotes begins that would go on after all of them.
+
+        Returns:
+            Its position, or the number of lines if no text goes on.
+        """
+        texts = self._texts(lines)
+        *_, last = self._records([*texts, '"\n'])  # it ends a text, or is a record by itself
+        return last.line
+
+    def _texts(self, lines: Iterable[_Line]) -> list[str]:
+        encoding, end = self._file.encoding, self._file.line_end
+        return [
+            line.content.decode(encoding, "surrogateescape").removesuffix(end) + "\n"
+            for line in lines
+        ]
+
+    def _records(self, texts: Sequence[str]) -> Iterator[Record]:
+        layout, _, _ = delimited_layout(self._file.columns, self._job)
+        return records(texts, self._file.dialect, layout)
 
     def _blocks(self) -> Iterator[tuple[list[_Line], bool]]:
         """Yield lines, and whether they are the last ones."""

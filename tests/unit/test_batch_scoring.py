@@ -219,6 +219,29 @@ def test_a_compressed_file_is_scored_up_to_where_it_is_cut_off(tmp_path: Path) -
     assert weight == pytest.approx(size, rel=0.01)
 
 
+@pytest.mark.parametrize("part_rows", [1, 3, 1000])
+@pytest.mark.parametrize(
+    ("end", "scored_last", "row"),
+    [
+        ('2,"Dear friend,\nyou wo', "1", 4),
+        ('2,"Dear friend,\n\nyou won\nand', "1", 4),
+        ('2,"Dear\nfriend"\n3,c\n4,to', "3", 7),
+        ('2,"open\n' + "".join(f"{n},c\n" for n in range(3, 30)) + "30,to", "29", 32),
+    ],
+    ids=["second line", "fourth line", "line after it", "stray mark"],
+)
+def test_a_record_of_several_lines_that_was_cut_off_is_not_scored(
+    tmp_path: Path, end: str, scored_last: str, row: int, part_rows: int
+) -> None:
+    content = f"id,text\n0,a\n1,b\n{end}".encode()
+    packed = gzip.compress(content, 0)[: -len(b"checksum")]  # it holds what is packed as it is
+    assert packed.endswith(content)
+    (tmp_path / "a.csv.gz").write_bytes(packed)
+    scored = score(tmp_path / "a.csv.gz", tmp_path / "out", part_rows, id="id")
+    assert scored.ids == [str(n) for n in range(int(scored_last) + 1)]
+    assert [(file, at) for file, at, _ in scored.rejects] == [("a.csv.gz", row)]
+
+
 @pytest.mark.parametrize("packer", [gzip, bz2, lzma])
 def test_nothing_is_scored_of_a_compressed_file_whose_checksum_is_wrong(
     tmp_path: Path, packer: Any
