@@ -11,7 +11,9 @@ _LOGIN = re.compile(r"(?<=://)(?:[^\s/'\"]*@|[^\s/:@'\"]*:(?!\d+/)[^\s'\"]*@)")
 # Of a text that is nothing but an address, so that a password may hold spaces and quotes, too.
 _LOGIN_OF_ALL = re.compile(r"(?<=://)(?:[^/]*@|[^/:@]*:(?!\d+/).*@)", re.DOTALL)
 _ADDRESS = re.compile(r"[\w.+-]+://.*", re.DOTALL)
-_PARAMETER = re.compile(r"([?&](?:ssl)?passw(?:or)?d=)[^&\s'\"]*", re.IGNORECASE)
+_NAME = r"([?&](?:ssl)?passw(?:or)?d=)"
+_PARAMETER = re.compile(rf"{_NAME}[^&\s'\"]*", re.IGNORECASE)
+_PARAMETER_OF_ALL = re.compile(rf"{_NAME}[^&]*", re.IGNORECASE)
 _SHORTEST = 4  # characters of a value that is looked for in text: "1" is no secret
 
 _values: dict[str, str] = {}
@@ -40,7 +42,9 @@ def masked(text: str) -> str:
 def masked_address(text: str) -> str:
     """Return a text as `masked` does, and where it is an address, whatever its password holds."""
     shown = masked(text)
-    return _LOGIN_OF_ALL.sub("***@", shown) if _ADDRESS.fullmatch(shown) else shown
+    if not _ADDRESS.fullmatch(shown):
+        return shown
+    return _PARAMETER_OF_ALL.sub(r"\1***", _LOGIN_OF_ALL.sub("***@", shown))
 
 
 def masked_value(value: Any) -> Any:

@@ -71,6 +71,7 @@ class StudyDatabase:
             url = make_url(study_db)
         except (ArgumentError, ValueError) as error:
             raise StudyDatabaseError(cls(study_db).refusal(error)) from error
+        store.require_escaped(url, "study_db")
         if url.get_backend_name() != "sqlite":
             return cls(study_db)
         if not url.database or url.database == ":memory:":

@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Experiment
 
 from spam_mlflow.config import commands
-from spam_mlflow.config.masking import masked
+from spam_mlflow.config.masking import masked_address
 
 _VIEW = "spam"
 """Name of the view, which links end with."""
@@ -54,7 +54,7 @@ def version_page(model: str, version: str) -> str:
 
 def _pages(page: str, **others: str) -> str:
     """Return the address of a page, and those of others by what they are, in one line."""
-    uri = masked(mlflow.get_tracking_uri())
+    uri = masked_address(mlflow.get_tracking_uri())
     is_server = uri.startswith(("http://", "https://"))
     start = uri.rstrip("/") if is_server else "http://127.0.0.1:5000"
     python = commands.python()

@@ -16,7 +16,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_ENTRY_POINT, MLFLOW_RUN_NAME
 
 from spam_mlflow.config import commands
-from spam_mlflow.config.masking import masked
+from spam_mlflow.config.masking import masked_address
 from spam_mlflow.errors import UserError
 from spam_mlflow.tracking import lineage, runs
 
@@ -85,7 +85,7 @@ def _record_failure(run_id: str, command: str, error: BaseException) -> None:
 
 def _warn_of_passwords(run: Run) -> None:
     """Warn of parameters in which `mlflow run` has recorded a password before the command began."""
-    names = [name for name, value in run.data.params.items() if masked(value) != value]
+    names = [name for name, value in run.data.params.items() if masked_address(value) != value]
     if names:
         logger.warning(
             "MLflow has recorded a password in the parameter %s of the run %s, and cannot change "

@@ -20,7 +20,7 @@ from mlflow.tracking import fluent
 from spam_mlflow import error_messages, progress
 from spam_mlflow.config.environment import stack_endpoint
 from spam_mlflow.config.instantiate import settings as validated_settings
-from spam_mlflow.config.masking import mask_record, masked
+from spam_mlflow.config.masking import mask_record, masked, masked_address
 from spam_mlflow.config.paths import working_root
 from spam_mlflow.config.schema import StorageSettings
 from spam_mlflow.errors import UserError
@@ -185,8 +185,8 @@ def failed_name(name: str | None) -> str:
 def _mask_tags(active: mlflow.ActiveRun) -> None:
     """Mask log-in data in tags that `mlflow run` has set, such as the address of a repository."""
     for name, value in active.data.tags.items():
-        if masked(value) != value:
-            mlflow.set_tag(name, masked(value))
+        if masked_address(value) != value:
+            mlflow.set_tag(name, masked_address(value))
 
 
 def _require_unfinished(run_id: str) -> None:
@@ -196,9 +196,10 @@ def _require_unfinished(run_id: str) -> None:
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
+        uri = masked_address(mlflow.get_tracking_uri())
         raise UserError(
-            f"MLFLOW_RUN_ID={run_id} is no run of {masked(mlflow.get_tracking_uri())}; unset the "
-            "variable, or, under `mlflow run`, make MLFLOW_TRACKING_URI an absolute path"
+            f"MLFLOW_RUN_ID={run_id} is no run of {uri}; unset the variable, or, under "
+            "`mlflow run`, make MLFLOW_TRACKING_URI an absolute path"
         ) from error
     models = found.outputs.model_outputs if found.outputs else []
     if models or found.info.status == "FINISHED":
@@ -222,9 +223,10 @@ def require_run(client: MlflowClient, run_id: str, user: str) -> None:
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
+        uri = masked_address(mlflow.get_tracking_uri())
         raise UserError(
-            f"{user} logs to the run {run_id}, which {masked(mlflow.get_tracking_uri())} does not "
-            "have; all its processes need the same MLFLOW_TRACKING_URI"
+            f"{user} logs to the run {run_id}, which {uri} does not have; all its processes need "
+            "the same MLFLOW_TRACKING_URI"
         ) from error
 
 
@@ -315,7 +317,7 @@ def _require_experiment(name: str) -> None:
 def _require_active(experiment: Experiment) -> None:
     """Raise UserError with the command that restores an experiment, if it was deleted."""
     if experiment.lifecycle_stage == LifecycleStage.DELETED:
-        address = shlex.quote(masked(mlflow.get_tracking_uri()))
+        address = shlex.quote(masked_address(mlflow.get_tracking_uri()))
         raise UserError(
             f"the experiment {experiment.name} was deleted; restore it with `MLFLOW_TRACKING_URI="
             f"{address} mlflow experiments restore --experiment-id {experiment.experiment_id}`, or "

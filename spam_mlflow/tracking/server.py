@@ -6,7 +6,7 @@ import time
 from mlflow.exceptions import MlflowException
 from urllib3.util import Retry
 
-from spam_mlflow.config.masking import masked
+from spam_mlflow.config.masking import masked, masked_address
 from spam_mlflow.errors import UserError
 
 _PROBE_SECONDS = 10
@@ -32,7 +32,7 @@ def require_answer(uri: str) -> None:
     except MlflowException as error:
         reason = str(error.__cause__ or error).splitlines()[0]
         raise UserError(
-            f"the tracking server MLFLOW_TRACKING_URI={masked(uri)} does not answer "
+            f"the tracking server MLFLOW_TRACKING_URI={masked_address(uri)} does not answer "
             f"({masked(reason)}); start it, or unset the variable to log to a local file"
         ) from error
 
@@ -66,7 +66,7 @@ class _OneLine(logging.Filter):
         if now - before >= _QUIET_SECONDS:
             logger.warning(
                 "The tracking server %s does not answer; waiting for it for up to %.0f s",
-                masked(self._uri),
+                masked_address(self._uri),
                 _remaining_seconds(state),
             )
         return False

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mlflow import MlflowClient
 
-from spam_mlflow.config.masking import masked
+from spam_mlflow.config.masking import masked, masked_address
 from spam_mlflow.errors import UserError
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def open_database(uri: str) -> None:
 
     try:
         url = make_url(uri)
+        require_escaped(url, "MLFLOW_TRACKING_URI")
         if url.get_backend_name() == "sqlite":
             _open_file(url, uri)
             return
@@ -53,6 +54,17 @@ def open_database(uri: str) -> None:
     except (SQLAlchemyError, ImportError, OSError) as error:
         raise UserError(_refusal(uri, error)) from error
     _make_tables()
+
+
+def require_escaped(url: "URL", name: str) -> None:
+    """Raise UserError where a password is cut off at an @, so that errors would show its rest.
+
+    Args:
+        url: Address of a database.
+        name: What the user has set to it.
+    """
+    if url.password is not None and "@" in f"{url.host}{url.database}":
+        raise UserError(f"{name}: this address has an @ in its password; write it as %40")
 
 
 def absolute(uri: str) -> str:
@@ -160,7 +172,7 @@ def reason(error: BaseException) -> str:
 
 def _refusal(uri: str, error: Exception) -> str:
     return (
-        f"the tracking database MLFLOW_TRACKING_URI={masked(uri)} cannot be opened "
+        f"the tracking database MLFLOW_TRACKING_URI={masked_address(uri)} cannot be opened "
         f"({masked(reason(error))}); check the address and who may read it, or set "
         "MLFLOW_TRACKING_URI to another one, such as sqlite:////home/me/mlflow.db"
     )

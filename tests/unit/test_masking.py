@@ -12,6 +12,8 @@ from spam_mlflow.config.instantiate import validate
 from spam_mlflow.config.masking import mask_record, masked, masked_address, remember
 from spam_mlflow.error_messages import user_message
 from spam_mlflow.errors import UserError
+from spam_mlflow.sweep.study_database import StudyDatabase
+from spam_mlflow.tracking.store import open_database
 
 SECRET = "it's \\ s3cr3t"
 
@@ -57,12 +59,22 @@ def test_log_in_data_of_an_address_is_masked(text: str, expected: str) -> None:
     [
         ("postgresql://ann:it's \"p w@host/db", "postgresql://***@host/db"),
         ("postgresql://ann:it's/p@host/db", "postgresql://***@host/db"),
+        ("mysql://host/db?password=it's p w&x=1", "mysql://host/db?password=***&x=1"),
         ("s3://bucket/a b/me@home", "s3://bucket/a b/me@home"),
         ("for it, see http://a b@c", "for it, see http://a b@c"),
     ],
 )
 def test_a_password_of_an_address_may_hold_spaces_and_quotes(address: str, expected: str) -> None:
     assert masked_address(address) == expected
+
+
+@pytest.mark.parametrize("password", ["p@s3cr3t", "p@s3/cr3t"])
+def test_a_password_with_an_at_sign_has_to_be_escaped(password: str) -> None:
+    address = f"postgresql://ann:{password}@host/db"
+    for read, name in (StudyDatabase.of, "study_db"), (open_database, "MLFLOW_TRACKING_URI"):
+        with pytest.raises(UserError, match=f"^{name}: this address has an @ .* as %40$"):
+            read(address)
+    assert StudyDatabase.of(address.replace(password, password.replace("@", "%40"))).file is None
 
 
 def test_what_is_logged_is_masked(caplog: pytest.LogCaptureFixture) -> None:
