@@ -35,6 +35,8 @@ from spam_mlflow.jobs import retrain
 
 HAM, SPAM = "Ok, see you at seven then", "Subscribe to my channel for free gift cards"
 TOKEN, SCORER = "all-of-it-0123456789abcdef", "scorer-0123456789abcdef"
+# The labels in the list of the page, without what people said.
+LISTED = "[...document.querySelectorAll('#list .about > :first-child')].map((s) => s.textContent)"
 ODD = [
     "",
     '"',
@@ -374,7 +376,7 @@ def test_the_page_shows_label_probability_words_and_takes_feedback(app: App, pag
 def test_the_page_shows_the_message_that_was_checked_last(page: Page) -> None:
     """Although the answer to the one before comes later."""
     held: list[Any] = []
-    page.opened.route("**/invocations", held.append, times=1)
+    page.opened.route("**/invocations", lambda route, _: held.append(route), times=1)
     with page.opened.expect_request("**/invocations"):
         submit(page, SPAM)
     check(page, HAM)
@@ -444,8 +446,7 @@ def test_the_page_is_accessible_by_keyboard_and_printed(
     page.tab_to("label")
     page.press("s")  # the choice that begins so
     page.press("Tab", "Enter")
-    labels = "[...document.querySelectorAll('#list .about > span')].map((s) => s.textContent)"
-    page.wait(f"{labels}.length > 0 && {labels}.every((label) => label === 'spam')")
+    page.wait(f"{LISTED}.length > 0 && {LISTED}.every((label) => label === 'spam')")
     page.opened.emulate_media(media="print", color_scheme=scheme)
     assert page.value("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.value("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
@@ -458,10 +459,9 @@ def test_the_page_filters_what_it_lists_and_names_its_parts(app: App, page: Page
     app.score([HAM, SPAM] * 25)
     page.value("document.getElementById('label').value = 'ham'")
     page.value("document.getElementById('filters').requestSubmit()")
-    labels = "[...document.querySelectorAll('#list .about > span')].map((s) => s.textContent)"
-    page.wait(f"{labels}.length === 10 && {labels}.every((label) => label === 'ham')")
+    page.wait(f"{LISTED}.length === 10 && {LISTED}.every((label) => label === 'ham')")
     page.value("document.getElementById('older').click()")
-    page.wait(f"{labels}.length === 20")
+    page.wait(f"{LISTED}.length === 20")
     nameless = "[...document.querySelectorAll('button, input, select, textarea')].filter((e) => "
     assert page.value(f"{nameless} !e.textContent && !e.labels?.length).length") == 0
     assert page.value("document.documentElement.lang") == "en"
