@@ -167,7 +167,8 @@ class _ParquetRows:
         from pyarrow.parquet import ParquetFile
 
         self._file, self._at = part.file, 0
-        opened = ParquetFile(job.source.open(job.files[part.file].path))
+        source = job.source.open(job.files[part.file].path)
+        opened = ParquetFile(source, page_checksum_verification=True)
         sizes = [opened.metadata.row_group(i).num_rows for i in range(opened.num_row_groups)]
         first = 0
         while first < len(sizes) - 1 and self._at + sizes[first] <= part.start:

@@ -459,6 +459,18 @@ def test_a_damaged_row_group_costs_only_its_own_rows(tmp_path: Path) -> None:
     }
 
 
+def test_rows_of_parquet_whose_checksum_is_wrong_are_not_scored(tmp_path: Path) -> None:
+    file = tmp_path / "a.parquet"
+    table = pa.table({"text": [f"text {n}" for n in range(30)]})
+    layout = {"row_group_size": 10, "compression": "none", "use_dictionary": False}
+    pq.write_table(table, file, write_page_checksum=True, **layout)
+    file.write_bytes(file.read_bytes().replace(b"text 15", b"tent 15"))
+    scored = score(file, tmp_path / "out", part_rows=10)
+    assert scored.ids == [f"a.parquet:{n}" for n in (*range(1, 11), *range(21, 31))]
+    assert [row for _, row, _ in scored.rejects] == list(range(11, 21))
+    assert "checksum" in scored.rejects[0][2]
+
+
 def test_columns_of_one_name_cost_only_their_file(tmp_path: Path) -> None:
     for name, names in (("a", ["text", "x", "x"]), ("b", ["text", "text", "x"])):
         table = pa.table([["one"], ["two"], ["three"]], names=names)

@@ -340,6 +340,10 @@ def test_parquet_is_read(tmp_path: Path) -> None:
     assert list(messages.rejected[["row", "reason"]].iloc[0]) == [2, "text is missing"]
     with pytest.raises(UserError, match=r"has .*'label'.*, of which data.label_column=NAME"):
         source(file, label_column="class").load()
+    pd.DataFrame(rows).to_parquet(file, compression=None, write_page_checksum=True)
+    file.write_bytes(file.read_bytes().replace(b"win", b"wan"))
+    with pytest.raises(UserError, match=r"is no readable Parquet file: .*checksum"):
+        source(file, ham_labels=[0], spam_labels=[1]).load()
     file.write_bytes(file.read_bytes()[:-10])
     with pytest.raises(UserError, match="is no readable Parquet file"):
         source(file).load()

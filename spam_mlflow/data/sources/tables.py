@@ -269,7 +269,7 @@ def parquet(content: bytes, wanted: Wanted, name: str) -> Table:
     import pyarrow.parquet  # slow to import
 
     try:
-        file = pyarrow.parquet.ParquetFile(io.BytesIO(content))
+        file = pyarrow.parquet.ParquetFile(io.BytesIO(content), page_checksum_verification=True)
         wanted.require(file.schema_arrow.names, name)
         table = file.read(columns=list(dict.fromkeys(wanted.names)))
     except (pyarrow.ArrowException, OSError) as error:
