@@ -112,6 +112,8 @@ class Unpacked:
                 while left and (piece := self._stream.read1(min(left, _AT_ONCE))):
                     found.append(piece)
                     left -= len(piece)
+            if left:
+                self._require_end()
         except DamagedFileError as error:
             self._damage = error  # if asked again, the streams tell something else, or nothing
             if not found:
@@ -126,7 +128,18 @@ class Unpacked:
             OSError: If it cannot be read.
         """
         with _damage_named():
-            return bytes(self._stream.read())
+            content = bytes(self._stream.read())
+        self._require_end()
+        return content
+
+    def _require_end(self) -> None:
+        """Raise DamagedFileError if the file goes on after what was unpacked.
+
+        The standard library takes a stream of bzip2 or xz that begins with damage for the end. It
+        reads a block of it before, so that a stream shorter than that is not missed here.
+        """
+        if self._packed.peek(1):
+            raise DamagedFileError("damaged and cannot be unpacked (a part of it begins wrongly)")
 
 
 @contextlib.contextmanager

@@ -29,7 +29,7 @@ from spam_mlflow.batch_worker.folders import TEMPORARY, Folder
 from spam_mlflow.batch_worker.jobs import InputFile, Job, Part
 from spam_mlflow.batch_worker.part_scoring import PartScorer, Record
 from spam_mlflow.batch_worker.rows import LONGEST
-from spam_mlflow.data.sources import dialect
+from spam_mlflow.data.sources import dialect, locations
 from spam_mlflow.errors import UserError
 
 STORE = storage("http://127.0.0.1:9")
@@ -260,6 +260,19 @@ def test_nothing_is_scored_of_a_compressed_file_whose_checksum_is_wrong(
     assert reason.startswith("it is damaged and cannot be unpacked (")
     assert "ended before" not in reason
     assert reason.endswith("; copy it again")
+
+
+@pytest.mark.parametrize("packer", [bz2, lzma])
+def test_a_damaged_stream_is_not_taken_for_the_end_of_a_file(tmp_path: Path, packer: Any) -> None:
+    rng = random.Random(4)
+    rows = "".join(f"{n} {rng.random()}\n" for n in range(2000)).encode()
+    first, second = packer.compress(b"text\n" + rows), bytearray(packer.compress(rows))
+    second[5] ^= 1
+    (tmp_path / "a.csv").write_bytes(first + second)
+    with pytest.raises(UserError, match=r"damaged .*begins wrongly.*; copy it again"):
+        score(tmp_path / "a.csv", tmp_path / "out")
+    with pytest.raises(UserError, match=r"damaged .*begins wrongly.*; copy it again"):
+        locations.read(str(tmp_path / "a.csv"), None, None)
 
 
 def test_a_file_that_has_changed_since_it_was_divided_ends_the_job(tmp_path: Path) -> None:
