@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import logging
 import math
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _SHOWN_TRIALS = 5
+_LEAVE_SECONDS = 15.0  # less than a container is given to end
 _COMMON = "common"  # user attribute of a study: what its trials have in common
 # Keys of a sweep that a training has as well, and that its result depends on.
 _KEPT = ("data", "split.", "seed", "sources", "model.", "train.", "storage.")
@@ -149,6 +151,18 @@ def _open_parent(study: SharedStudy, sweep: SweepContext) -> None:
 
 
 def _give_up(study: SharedStudy, error: BaseException) -> None:
+    """Leave the trials of this process to others, for as long as its servers may take."""
+    leaving = threading.Thread(target=_leave, args=(study, error), daemon=True, name="give up")
+    leaving.start()
+    leaving.join(_LEAVE_SECONDS)
+    if leaving.is_alive():
+        logger.warning(
+            "The study's database or the tracking store does not answer; the trials of this "
+            "process will count as lost"
+        )
+
+
+def _leave(study: SharedStudy, error: BaseException) -> None:
     """Leave the trials of this process to others, and the parent run to them if there are any."""
     with contextlib.suppress(Exception), study.locked():  # a store may be what has failed
         if not study.give_up():

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _RETRIES = 3  # of a trial whose process was lost; it may itself be what kills the process
+_END_SECONDS = 5.0  # for which the end of a heartbeat is waited for
 _ERROR = "error"  # user attribute of a trial that has failed by itself
 # User attributes of a study
 _PROCESSES = "processes"  # how many have worked on it so far
@@ -57,7 +58,7 @@ class Heartbeat:
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
-        self._thread.join()
+        self._thread.join(_END_SECONDS)  # a server that hangs must not keep the process
 
     @property
     def trials(self) -> "list[Trial]":

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from spam_mlflow.config.masking import masked, masked_address, remember
 from spam_mlflow.config.paths import working_root
@@ -16,13 +16,27 @@ from spam_mlflow.tracking import store
 if TYPE_CHECKING:
     import optuna
     from optuna.storages import RDBStorage
-    from sqlalchemy import Connection
+    from sqlalchemy import URL, Connection, Engine
 
 _FILE = "sweeps.db"
 _LOCK = "lock"  # user attribute of a study, whose row is locked
 _BEATS = 4  # heartbeats before a trial without one counts as lost
 _ATTEMPTS = 5
 _PAUSE = 0.5  # seconds between two attempts to make the tables
+# What a client of PostgreSQL waits for; without, it would wait for a vanished server for hours.
+_CLIENT_LIMITS = {
+    "connect_timeout": 10,  # seconds
+    "keepalives_idle": 20,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,  # milliseconds
+}
+# Optuna compares heartbeats as local times of the session.
+_IN_UTC = {
+    "postgresql": "SET TIME ZONE 'UTC'",
+    "mysql": "SET time_zone = '+00:00'",
+    "mariadb": "SET time_zone = '+00:00'",
+}
 # A machine that has vanished from the network must not keep the lock, nor a process that hangs.
 _LIMITS = {
     "tcp_keepalives_idle": "20",  # seconds
@@ -149,14 +163,44 @@ class StudyDatabase:
     def _connected(self, lost_after: int | None) -> "RDBStorage":
         from optuna.exceptions import ExperimentalWarning
         from optuna.storages import RDBStorage
+        from sqlalchemy import make_url
 
         # Optuna fills in a template, as which the braces of a password are not meant.
         url = self.url.replace("{", "{{").replace("}", "}}")
-        options = {"pool_pre_ping": True}  # the server may have been restarted
+        options = {
+            "pool_pre_ping": True,  # the server may have been restarted
+            "connect_args": _limits(make_url(self.url)),
+        }
         interval = max(1, lost_after // _BEATS) if lost_after else None
         with warnings.catch_warnings():  # heartbeats have been experimental for years
             warnings.simplefilter("ignore", ExperimentalWarning)
-            return RDBStorage(url, options, heartbeat_interval=interval, grace_period=lost_after)
+            storage = RDBStorage(url, options, heartbeat_interval=interval, grace_period=lost_after)
+        _set_utc(storage.engine)
+        return storage
+
+
+def _limits(url: "URL") -> dict[str, int]:
+    """Return what a driver takes as limits of a connection, other than those of the address."""
+    if url.get_backend_name() != "postgresql" or not url.get_driver_name().startswith("psycopg"):
+        return {}
+    return {name: value for name, value in _CLIENT_LIMITS.items() if name not in url.query}
+
+
+def _set_utc(engine: "Engine") -> None:
+    """Have all sessions use one time zone, whatever the server's or the machine's is."""
+    from sqlalchemy import event
+
+    statement = _IN_UTC.get(engine.dialect.name)
+    if statement is None:
+        return
+
+    def connected(connection: Any, _: Any) -> None:
+        with contextlib.closing(connection.cursor()) as cursor:
+            cursor.execute(statement)
+        connection.commit()
+
+    event.listen(engine, "connect", connected)
+    engine.dispose()  # connections that were made before
 
 
 @contextlib.contextmanager

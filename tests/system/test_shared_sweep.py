@@ -14,12 +14,14 @@ import pandas as pd
 import pytest
 from mlflow.entities import Run
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import Connection
 from support import in_process
 from support.processes import ready_processes
 from support.project import Done, Project, require_one_line
 from support.servers import new_database
 
 from scripts.stack import Stack
+from spam_mlflow.jobs import sweep as sweep_job
 from spam_mlflow.sweep import shared_study
 from spam_mlflow.sweep import study as studies
 from spam_mlflow.sweep.study import Outcome
@@ -189,7 +191,7 @@ def test_a_finished_sweep_goes_on_with_more_trials(shared: Shared) -> None:
 
 
 def test_a_trial_that_others_count_as_lost_is_dropped_and_run_again_three_times(
-    stack: Stack, project: Project
+    stack: Stack, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database = StudyDatabase.of(new_database(stack, "cut_off"))
     with project.store_here(), shared_study.open_study(STUDY, database, False, 60) as study:
@@ -202,6 +204,9 @@ def test_a_trial_that_others_count_as_lost_is_dropped_and_run_again_three_times(
             assert trial is not None
             drawn.append(trial.suggest_float("x", 0, 1))
             assert study.holds(trial)
+            monkeypatch.setenv("PGTZ", "Asia/Tokyo")  # of a process on another machine
+            with database.storage(60) as other:
+                assert not other._get_stale_trial_ids(study.optuna._study_id)
             study.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
             assert not study.tell(trial, Outcome("COMPLETE", 1.0))
         assert len(set(drawn)) == 1
@@ -212,3 +217,36 @@ def test_a_trial_that_others_count_as_lost_is_dropped_and_run_again_three_times(
             study.set_concluded()  # by another process, while this one waits for the lock
             assert not study.give_up()
             assert study.is_concluded
+
+
+def test_a_process_ends_although_the_database_hangs(
+    stack: Stack,
+    project: Project,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(sweep_job, "_LEAVE_SECONDS", 0.5)
+    monkeypatch.setattr(shared_study, "_END_SECONDS", 0.5)
+    database = StudyDatabase.of(new_database(stack, "hanging"))
+    with contextlib.ExitStack() as held, project.store_here():
+        with shared_study.open_study(STUDY, database, False, 4) as study:
+            with study.locked():
+                study.join(seed=0, lost_after=4)
+            studies.set_parent_run(study.optuna, study.client.create_run("0").info.run_id)
+            trial = next(study.next_trials(1, None))
+            assert trial is not None
+            # What waits for a lock is what waits for an answer.
+            connection = held.enter_context(study.storage.engine.begin())
+            connection.exec_driver_sql("LOCK TABLE trial_heartbeats, study_user_attributes")
+            wait_for_locks(connection, 1)
+            sweep_job._give_up(study, KeyboardInterrupt())
+            wait_for_locks(connection, 2)
+            assert "does not answer" in caplog.text
+        assert study.heartbeat._thread.is_alive()
+
+
+def wait_for_locks(connection: Connection, count: int) -> None:
+    """Return when that many sessions wait for a lock."""
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+    while connection.exec_driver_sql(waiting).scalar_one() < count:
+        time.sleep(0.05)
