@@ -10,9 +10,13 @@ import kubernetes_validate
 import pytest
 import yaml
 from databricks.bundles.jobs import Job
+from mlflow.exceptions import MlflowException
 from mlflow.projects import _parse_kubernetes_config
 from mlflow.projects.kubernetes import _get_kubernetes_job_definition, _get_run_command
 from mlflow.projects.utils import get_entry_point_command, load_project
+from mlflow.store.model_registry.databricks_workspace_model_registry_rest_store import (
+    DatabricksWorkspaceModelRegistryRestStore,
+)
 from support.project import ROOT
 
 from spam_mlflow import cli
@@ -132,6 +136,14 @@ def test_the_project_takes_the_commands_of_its_tasks(bundle: dict[str, Any]) -> 
         words = [w for w in script["parameters"] if not re.match("[A-Z_]+=", w)]
         given = [re.sub(r"\${var\.(\w+)}", lambda m: default(bundle, m[1]), w) for w in words]
         assert cli.main([*given, "--config"]) == 0
+
+
+def test_the_tasks_need_no_alias_which_their_registry_lacks(bundle: dict[str, Any]) -> None:
+    assert "MLFLOW_REGISTRY_URI=databricks" in json.dumps(bundle["resources"])
+    registry = DatabricksWorkspaceModelRegistryRestStore("databricks", "databricks")
+    with pytest.raises(MlflowException, match="Unity Catalog"):
+        registry.get_model_version_by_alias("spam-classifier", "champion")
+    assert "@" not in default(bundle, "model_uri")
 
 
 def default(bundle: dict[str, Any], name: str) -> str:
