@@ -36,5 +36,5 @@ def test_several_reporters_together_change_the_model_but_do_not_pass_the_gate(
 def test_false_labels_that_are_taken_as_they_are_ruin_the_campaign(attack: Attack) -> None:
     found = attack.replay(30, 1, "as they are")
     assert found.recall[1] < 0.1
-    assert abs(found.f1[1] - found.f1[0]) < 0.05  # the holdout hardly tells
+    assert abs(found.f1[1] - found.f1[0]) < 0.1  # the holdout hardly tells
     assert found.churn == "failed"

@@ -404,9 +404,9 @@ def test_the_page_shows_similar_messages_and_takes_feedback_on_them(app: App, pa
     )
 
 
-def test_who_may_not_read_sees_the_verdict_and_may_judge(app: App, tmp_path: Path) -> None:
+def test_who_may_not_read_sees_the_verdict_and_may_judge(app: App) -> None:
     headers = {"Authorization": f"Bearer {SCORER}"}
-    with browser.page(f"{app.url}/", tmp_path / "profile", headers) as opened:
+    with browser.page(f"{app.url}/", headers) as opened:
         status = "document.getElementById('status').textContent"
         opened.wait(f"{status}.includes('scope')")
         opened.value("document.getElementById('text').value = 'of a scorer, and to be judged'")

@@ -146,7 +146,7 @@ def _typed(value: Label) -> Label:
     key = _key(value)
     if key in ("true", "false"):
         return key == "true"
-    return int(key) if re.fullmatch(r"-?\d+", key) else value
+    return int(key) if re.fullmatch(r"-?\d{1,15}", key) else value
 
 
 def _key(value: Label) -> str:
