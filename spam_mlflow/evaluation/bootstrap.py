@@ -9,6 +9,7 @@ BOOTSTRAPS = 2000
 """Number of resamples."""
 
 _CONFIDENCE = (2.5, 97.5)  # percentiles
+_WEIGHTS_AT_ONCE = 5_000_000  # of groups in resamples; it bounds the memory
 
 
 @dataclass(frozen=True)
@@ -117,13 +118,15 @@ def resampled(groups: np.ndarray, spam: np.ndarray, *predictions: np.ndarray) ->
     _, numbers = np.unique(groups, return_inverse=True)
     size = int(numbers.max()) + 1
     rng = np.random.default_rng(0)
-    drawn = np.stack(
-        [np.bincount(rng.integers(0, size, size), minlength=size) for _ in range(BOOTSTRAPS)]
-    )
-    weights = np.vstack([np.ones(size), drawn]).T
-    counts = []
+    by_group = []
     for predicted in predictions:
         outcomes = (predicted & spam, predicted & ~spam, ~predicted & spam, ~predicted & ~spam)
-        by_group = np.stack([np.bincount(numbers, hits, minlength=size) for hits in outcomes])
-        counts.append(Counts(*(by_group @ weights)))
-    return counts
+        by_group.append(np.stack([np.bincount(numbers, hits, minlength=size) for hits in outcomes]))
+    counts = [[of_groups.sum(axis=1, keepdims=True)] for of_groups in by_group]
+    step = max(1, _WEIGHTS_AT_ONCE // size)
+    for start in range(0, BOOTSTRAPS, step):
+        drawn = [rng.integers(0, size, size) for _ in range(min(step, BOOTSTRAPS - start))]
+        weights = np.stack([np.bincount(of_one, minlength=size) for of_one in drawn], axis=1)
+        for found, of_groups in zip(counts, by_group, strict=True):
+            found.append(of_groups @ weights.astype(np.float64))
+    return [Counts(*np.concatenate(found, axis=1)) for found in counts]
