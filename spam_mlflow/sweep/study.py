@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from spam_mlflow.errors import UserError
-from spam_mlflow.sweep.study_database import StudyDatabase, StudyDatabaseError
+from spam_mlflow.sweep.study_database import StudyDatabase, StudyDatabaseError, explained
 
 if TYPE_CHECKING:
     import optuna
@@ -163,9 +163,10 @@ def open_study(name: str, database: StudyDatabase, seed: int, prune: bool) -> It
 
     Raises:
         UserError: If another process is working on the file, since its trials could not be
-            distinguished from those that a killed process left behind.
+            distinguished from those that a killed process left behind; or if the file cannot be
+            opened, or fails while it is in use.
     """
-    with _locked(database), database.storage() as storage:
+    with _locked(database), explained(database), database.storage() as storage:
         study = create(name, storage, prune)
         # With the same random seed, a continued sweep would draw its first random values again.
         study.sampler = sampler(seed + len(study.get_trials(deepcopy=False)))
