@@ -154,7 +154,7 @@ class SharedStudy:
         self.optuna.sampler = studies.sampler(seed + number)
 
     def next_trials(self, number: int, timeout: float | None) -> "Iterator[Trial | None]":
-        """Yield trials until every one has ended, also those of other processes.
+        """Yield trials until as many as are wanted have ended, also those of other processes.
 
         Args:
             number: Trials in total, of all processes.
@@ -169,7 +169,8 @@ class SharedStudy:
         while time.monotonic() < deadline:
             with self.locked():
                 trial = self._take(number)
-                others = self._others()
+                # Of more trials than are wanted here, none would have to be run again here.
+                others = self._others() if len(self.progress.ended) < number else 0
             if trial is None:
                 if not others and not self.heartbeat.trials:
                     return
@@ -192,8 +193,10 @@ class SharedStudy:
             warnings.filterwarnings("ignore", "Heartbeat of storage")
             trial = self.optuna.ask()
         self.heartbeat.add(trial)
-        if self._status() != "RUNNING":
+        # On another machine, `mlflow run` may have ended the run that it made, with its process.
+        if self.client.get_run(self.parent).info.status != "RUNNING":
             self.client.update_run(self.parent, "RUNNING")
+        if self._status() != "RUNNING":
             self._set_status("RUNNING")
         return trial
 

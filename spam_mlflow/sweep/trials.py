@@ -89,7 +89,8 @@ def run_all(
         parent: ID of the run that the trials' runs are nested in.
     """
     before = len(study.progress.ended)
-    with progress.step(f"Sweep {sweep.study}", sweep.settings.trials - before) as shown:
+    missing = max(sweep.settings.trials - before, 0)
+    with progress.step(f"Sweep {sweep.study}", missing or None) as shown:
         loop = _Loop(sweep, space, study, MlflowClient(), parent, shown, before)
         if sweep.settings.jobs == 1:
             loop.run_here()

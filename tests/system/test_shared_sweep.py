@@ -213,6 +213,24 @@ def test_a_trial_that_others_count_as_lost_is_dropped_and_run_again_three_times(
         assert list(study.next_trials(1, None)) == []
         assert study.progress.lost == {0, 1, 2}
         assert [trial.number for trial in study.progress.ended] == [3]
+
+
+def test_a_process_leaves_the_sweep_to_others_that_have_more_to_do(
+    stack: Stack, project: Project
+) -> None:
+    database = StudyDatabase.of(new_database(stack, "left"))
+    with project.store_here(), shared_study.open_study(STUDY, database, False, 60) as study:
+        studies.set_parent_run(study.optuna, study.client.create_run("0").info.run_id)
+        study.client.set_terminated(study.parent, "FINISHED")  # as `mlflow run` does in the end
+        for value in (1.0, 2.0):
+            trial = next(study.next_trials(2, None))
+            assert trial is not None
+            assert study.client.get_run(study.parent).info.status == "RUNNING"
+            if value == 2.0:
+                with shared_study.open_study(STUDY, database, False, 60) as other:
+                    assert next(other.next_trials(2, None)) is None
+                    assert next(other.next_trials(1, None), "no more") == "no more"
+            assert study.tell(trial, Outcome("COMPLETE", value))
         with study.locked():
             study.set_concluded()  # by another process, while this one waits for the lock
             assert not study.give_up()
