@@ -45,6 +45,11 @@ def user_message(error: BaseException) -> str | None:
     return None if message is None else masked(message)
 
 
+def reason(error: BaseException) -> str:
+    """Return in one line why something has failed, as a run's tag `error` has it; it is masked."""
+    return user_message(error) or masked(repr(error))
+
+
 def _message(error: BaseException) -> str | None:
     kinds = {kind.__name__ for kind in type(error).__mro__}
     packages = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}

@@ -108,7 +108,7 @@ class ServedModel:
                 self.current = _loaded(self._client, found)
                 self.drift = _drift_status(self._client, found)
             except Exception as error:
-                self._say(error_messages.user_message(error) or repr(error))
+                self._say(error_messages.reason(error))
                 return False
             self._say(None)
             logger.info("%s is served now", found)

@@ -19,7 +19,7 @@ from spam_mlflow.config.instantiate import instantiate, settings
 from spam_mlflow.config.schema import SweepSettings, TrainSettings, Value
 from spam_mlflow.data.messages import Messages
 from spam_mlflow.data.splitters import Split
-from spam_mlflow.error_messages import user_message
+from spam_mlflow.error_messages import reason
 from spam_mlflow.errors import UserError
 from spam_mlflow.scorer import keras_backend
 from spam_mlflow.sweep import study as studies
@@ -264,7 +264,7 @@ def run_trial(
     except StudyDatabaseError:
         raise  # this says nothing of the trial, which is run again
     except Exception as error:
-        return Outcome("FAIL", error=user_message(error) or repr(error))
+        return Outcome("FAIL", error=reason(error))
     finally:
         keras_backend.clear_session()
 

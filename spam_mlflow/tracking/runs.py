@@ -20,7 +20,7 @@ from mlflow.tracking import fluent
 from spam_mlflow import error_messages, progress
 from spam_mlflow.config.environment import stack_endpoint
 from spam_mlflow.config.instantiate import settings as validated_settings
-from spam_mlflow.config.masking import mask_record, masked, masked_address
+from spam_mlflow.config.masking import mask_record, masked_address
 from spam_mlflow.config.paths import working_root
 from spam_mlflow.config.schema import StorageSettings
 from spam_mlflow.errors import UserError
@@ -149,7 +149,7 @@ def _end_failed(run_id: str, error: BaseException) -> None:
     A second error must not hide the first one, nor be waited for as long.
     """
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "1"
-    reason = error_messages.user_message(error) or masked(repr(error))
+    reason = error_messages.reason(error)
     try:
         name = failed_name(mlflow.get_run(run_id).info.run_name)
         mlflow.set_tags({ERROR_TAG: reason[:TAG_LIMIT], _NAME_TAG: name})
@@ -171,7 +171,7 @@ def close_unfinished(
         name: Name of the run, to which it is added that it has failed.
         error: What has ended it.
     """
-    reason = error_messages.user_message(error) or masked(repr(error))
+    reason = error_messages.reason(error)
     client.set_tag(run_id, ERROR_TAG, reason[:TAG_LIMIT])
     client.set_tag(run_id, _NAME_TAG, failed_name(name))
     client.set_terminated(run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")

@@ -5,7 +5,8 @@ import errno
 import pytest
 from mlflow.exceptions import MlflowException
 
-from spam_mlflow.error_messages import user_message
+from spam_mlflow.error_messages import reason, user_message
+from spam_mlflow.errors import UserError
 
 POOL = "HTTPConnectionPool(host='ann:pw@h', port=9): Max retries exceeded with url: /api/2.0/x "
 REQUEST = "API request to http://ann:pw@h:9/api/2.0/mlflow/runs/get failed with "
@@ -60,3 +61,8 @@ def test_a_file_that_may_not_be_written_is_named(number: int) -> None:
 def test_a_defect_of_the_project_is_none_of_these() -> None:
     assert user_message(KeyError("x")) is None
     assert user_message(OSError(errno.ENOENT, "no such file", "x")) is None
+
+
+def test_the_reason_of_a_failure_is_masked_whatever_it_is() -> None:
+    assert reason(ValueError("http://ann:pw@h")) == "ValueError('http://***@h')"
+    assert reason(UserError("http://ann:pw@h")) == "http://***@h"
