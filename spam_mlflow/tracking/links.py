@@ -1,12 +1,14 @@
 """Where runs and versions are seen in MLflow's UI, and the view of an experiment's runs."""
 
 import json
+import os
 import shlex
 from typing import Any
 
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Experiment
+from mlflow.utils.uri import is_databricks_uri
 
 from spam_mlflow.config import commands
 from spam_mlflow.config.masking import masked_address
@@ -39,6 +41,8 @@ _PARALLEL_METRICS = ("test_ham_fpr", "test_recall_at_fpr_0_2pct", "test_f1")
 
 def run_page(run_id: str) -> str:
     """Return how to see a run in MLflow's UI, and the runs beside it, in one line."""
+    if _in_workspace():
+        return _of_workspace(f"run {run_id}")
     run = mlflow.get_run(run_id)
     experiment = f"#/experiments/{run.info.experiment_id}"
     return _pages(
@@ -48,8 +52,20 @@ def run_page(run_id: str) -> str:
 
 def version_page(model: str, version: str) -> str:
     """Return how to see a version in MLflow's UI, and all of its registered model, in one line."""
+    if _in_workspace():
+        return _of_workspace(f"version {version} of {model}")
     page = f"#/models/{model}"
     return _pages(f"{page}/versions/{version}", all_versions=page)
+
+
+def _in_workspace() -> bool:
+    """Return whether the tracking store is a workspace of Databricks, with pages of its own."""
+    return bool(is_databricks_uri(mlflow.get_tracking_uri()))
+
+
+def _of_workspace(what: str) -> str:
+    host = os.environ.get("DATABRICKS_HOST")
+    return f"{what} in the Databricks workspace{f' {masked_address(host)}' if host else ''}"
 
 
 def _pages(page: str, **others: str) -> str:
