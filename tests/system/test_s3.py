@@ -292,6 +292,7 @@ def test_messages_are_scored_from_and_to_a_store(
     require_one_line(refused, f"output='s3://{bucket}/scores': ")
 
 
+@pytest.mark.extended
 @pytest.mark.skipif(shutil.which("java") is None, reason="there is no Java")
 def test_a_killed_spark_job_is_completed_on_this_machine_from_and_to_a_store(
     trained_project: Project, rclone: S3Server
