@@ -178,8 +178,11 @@ class LinearScorer:
             the intercept of each text, shape (texts,).
         """
         rows, columns, values = self._vectorizer.coordinates(texts)
-        heads = self._vectorizer.dot(texts, self._coefficients) + self._intercepts
-        shares = self._shares(heads)
+        products = [
+            np.bincount(rows, values * of_head[columns], minlength=len(texts))
+            for of_head in self._coefficients.T
+        ]
+        shares = self._shares(np.column_stack(products) + self._intercepts)
         experts = self._coefficients[:, : shares.shape[1]]
         moved = values * (experts[columns] * shares[rows]).sum(axis=1)
         return rows, columns, moved, (self._intercepts[: shares.shape[1]] * shares).sum(axis=1)
