@@ -70,7 +70,7 @@ class GramReader:
 
     def read(self, normal: Sequence[str]) -> Grams:
         """Return the grams of normalized texts."""
-        chunks, owner = self._chunks(normal)
+        chunks, owner = self._chunks([self._pieces(text) for text in normal])
         numbers = chunks.words.owners(owner), chunks.words.numbers.astype(np.int64)
         codes = chunks.skeleton.numbers.astype(np.int64)
         skeletons = character_ngrams.find(codes, chunks.skeleton.owners(owner), *self._skeleton)
@@ -102,15 +102,17 @@ class GramReader:
         """Return the chunks of a text as strings."""
         return text.split()
 
-    def _chunks(self, normal: Sequence[str]) -> tuple[Chunks, np.ndarray]:
+    def _chunks(self, pieces: Sequence[Sequence[str]]) -> tuple[Chunks, np.ndarray]:
         """Return the chunks of all texts, and the position of each one's text.
 
         Those that are remembered are not read again.
+
+        Args:
+            pieces: The chunks of each text as strings.
         """
         if self._memory.size > _REMEMBERED_BYTES:
             self._memory = self._new_memory()
         memory = self._memory  # another thread may replace the attribute
-        pieces = [self._pieces(text) for text in normal]
         flat = list(itertools.chain.from_iterable(pieces))
         found = list(map(memory.number.get, flat))
         if None in found:
@@ -119,10 +121,10 @@ class GramReader:
             memory.add(new, self._read(new))
             found = list(map(memory.number.get, flat))
         sizes = np.array([len(of_text) for of_text in pieces], dtype=np.int64)
-        numbers = np.full(len(flat) + len(normal), END)
-        places = np.arange(len(flat)) + np.repeat(np.arange(len(normal)), sizes)
-        numbers[places] = found
-        return memory.take(numbers), np.repeat(np.arange(len(normal)), sizes + 1)
+        texts = np.arange(len(pieces))
+        numbers = np.full(len(flat) + len(pieces), END)
+        numbers[np.arange(len(flat)) + np.repeat(texts, sizes)] = found
+        return memory.take(numbers), np.repeat(texts, sizes + 1)
 
     def _read(self, pieces: Sequence[str]) -> Chunks:
         """Return what distinct pieces of text hold."""
@@ -203,7 +205,8 @@ class ColumnReader(GramReader):
             The chunks, the places of the grams, and those of the signals, whose columns count from
             the first signal.
         """
-        chunks, _ = self._chunks([normal])
+        pieces = self._pieces(normal)
+        chunks, _ = self._chunks([pieces])
         order = np.arange(len(chunks.counts))
         owners, words = chunks.words.owners(order), chunks.words.numbers.astype(np.int64)
         first, keys = word_pairs(np.zeros_like(owners), words)
@@ -216,7 +219,7 @@ class ColumnReader(GramReader):
         ]
         found = chunks.signals.owners(order), chunks.signals.numbers
         signals = self._signals.places(*found) if self._signals else Places.joined([])
-        return self._pieces(normal), Places.joined(parts), signals
+        return pieces, Places.joined(parts), signals
 
     def _skeleton_places(self, letters: Lists) -> Places:
         """Return the places of the skeleton's n-grams: each of their characters is in a chunk."""
