@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 from omegaconf import DictConfig, OmegaConf
 
 from spam_mlflow.config.instantiate import instantiate
@@ -54,12 +53,10 @@ def _architecture(folder: Path) -> Architecture:
 
 
 def _status(run_id: str) -> str:
-    try:
-        return str(MlflowClient().get_run(run_id).info.status)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
+    found = runs.find(MlflowClient(), run_id)
+    if found is None:
         raise UserError(
             f"run {run_id} does not exist in this tracking store; set MLFLOW_TRACKING_URI to the "
             "one that it was begun in"
-        ) from error
+        )
+    return str(found.info.status)

@@ -191,16 +191,13 @@ def _mask_tags(active: mlflow.ActiveRun) -> None:
 
 def _require_unfinished(run_id: str) -> None:
     """Raise UserError if the run of MLFLOW_RUN_ID has a record that this one would overwrite."""
-    try:
-        found = MlflowClient().get_run(run_id)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
+    found = find(MlflowClient(), run_id)
+    if found is None:
         uri = masked_address(mlflow.get_tracking_uri())
         raise UserError(
             f"MLFLOW_RUN_ID={run_id} is no run of {uri}; unset the variable, or, under "
             "`mlflow run`, make MLFLOW_TRACKING_URI an absolute path"
-        ) from error
+        )
     models = found.outputs.model_outputs if found.outputs else []
     if models or found.info.status == "FINISHED":
         state = "has a logged model" if models else "is finished"
@@ -208,6 +205,21 @@ def _require_unfinished(run_id: str) -> None:
             f"MLFLOW_RUN_ID={run_id} {state}, and its record would be overwritten; unset the "
             "variable to make a run of its own"
         )
+
+
+def find(client: MlflowClient, run_id: str) -> Run | None:
+    """Return a run, None if it is not in the tracking store.
+
+    Args:
+        client: Client of the tracking store.
+        run_id: ID of the run.
+    """
+    try:
+        return client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
 
 
 def require_run(client: MlflowClient, run_id: str, user: str) -> None:
@@ -218,16 +230,12 @@ def require_run(client: MlflowClient, run_id: str, user: str) -> None:
         run_id: ID of the run.
         user: What needs the run, such as "study='x'".
     """
-    try:
-        client.get_run(run_id)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
+    if find(client, run_id) is None:
         uri = masked_address(mlflow.get_tracking_uri())
         raise UserError(
             f"{user} logs to the run {run_id}, which {uri} does not have; all its processes need "
             "the same MLFLOW_TRACKING_URI"
-        ) from error
+        )
 
 
 def tagged(client: MlflowClient, tags: Mapping[str, str]) -> str | None:
