@@ -74,6 +74,14 @@ def programs_are_found() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_store_by_default() -> Iterator[None]:
+    """Have MLflow refuse where a test names no store: one in the checkout would be everybody's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", "no-store://a-test-names-its-own")
+        yield
+
+
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty tracking store: making one takes MLflow some seconds."""

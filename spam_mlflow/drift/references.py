@@ -3,7 +3,6 @@
 import tempfile
 from pathlib import Path
 
-import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
@@ -29,9 +28,6 @@ def of_run(client: MlflowClient, run_id: str | None) -> Reference | None:
         if FILE not in {file.path for file in client.list_artifacts(run_id)}:
             return None
         with tempfile.TemporaryDirectory(prefix="spam_mlflow-") as scratch:
-            found = mlflow.artifacts.download_artifacts(
-                run_id=run_id, artifact_path=FILE, dst_path=scratch
-            )
-            return Reference.read(Path(found))
+            return Reference.read(Path(client.download_artifacts(run_id, FILE, scratch)))
     except (MlflowException, OSError):
         return None

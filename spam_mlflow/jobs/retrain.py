@@ -171,7 +171,9 @@ def _given(client: MlflowClient, version: str) -> tuple[set[str], set[str]]:
         said = table[table["source"].isin((feedback.SOURCE, feedback.REVIEWED))]
         trained_on = feedback.key_digests(said["key"], said["label"])
     if LABELS_FILE in {file.path for file in client.list_artifacts(run_id)}:
-        found |= set(mlflow.artifacts.load_text(f"runs:/{run_id}/{LABELS_FILE}").split())
+        with tempfile.TemporaryDirectory(prefix="spam_mlflow-") as scratch:
+            file = Path(client.download_artifacts(run_id, LABELS_FILE, scratch))
+            found |= set(file.read_text(encoding="utf-8").split())
     return found, trained_on
 
 

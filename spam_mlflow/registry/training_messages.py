@@ -2,7 +2,6 @@
 
 import tempfile
 
-import mlflow
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
@@ -55,9 +54,7 @@ def split_table(client: MlflowClient, run_id: str) -> pd.DataFrame | None:
     for name in (SPLIT_FILE, LARGE_SPLIT_FILE):
         if name in logged:
             with tempfile.TemporaryDirectory() as scratch:
-                file = mlflow.artifacts.download_artifacts(
-                    run_id=run_id, artifact_path=name, dst_path=scratch
-                )
+                file = client.download_artifacts(run_id, name, scratch)
                 safe = run_folder.has_safe_csv(client.get_run(run_id))
                 return csv_cells.read(file, safe, dtype=str)
     return None

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow import MlflowClient
 from mlflow.pyfunc import scoring_server
-from support.project import ROOT, Trained
+from support.project import ROOT, Project, Trained
 
 from spam_mlflow.errors import UserError
 from spam_mlflow.inference_store.records import id_seconds, timestamp
@@ -45,10 +44,12 @@ def ask(recorder: Recorder, body: object) -> tuple[int, str]:
     return int(answer.status), answer.response
 
 
-def test_a_version_of_before_the_scorer_is_recorded_too(store: SqliteStore) -> None:
+def test_a_version_of_before_the_scorer_is_recorded_too(
+    store: SqliteStore, project: Project
+) -> None:
     """MLflow's own code answers for it, and takes what is recorded without its text."""
     old = ROOT / "tests" / "fixtures" / "version_before_scorer" / "model"
-    served = ServedModel(MlflowClient(), str(old))
+    served = ServedModel(project.client, str(old))
     recorder = Recorder(served, store)
     status, said = ask(recorder, {"dataframe_split": {"columns": ["text"], "data": [[TEXTS[0]]]}})
     assert status == 200
@@ -63,9 +64,9 @@ def test_a_version_of_before_the_scorer_is_recorded_too(store: SqliteStore) -> N
     assert (newest.text, newest.text_form) == (None, "off")
 
 
-def test_a_version_without_contributions_of_words_says_so() -> None:
+def test_a_version_without_contributions_of_words_says_so(project: Project) -> None:
     old = ROOT / "tests" / "fixtures" / "version_before_scorer" / "model"
-    found = explained(ServedModel(MlflowClient(), str(old)).current, TEXTS[0])
+    found = explained(ServedModel(project.client, str(old)).current, TEXTS[0])
     assert (found["words"], found["others"]) == (None, None)
     assert "was logged before" in found["reason"]
     assert "intercept" in [part["feature"] for part in found["features"]]
