@@ -305,11 +305,19 @@ def assign_folds(frame: pd.DataFrame, folds: int, seed: int) -> np.ndarray:
 
     Returns:
         The fold of each row, from 0; shape (rows,), int64.
+
+    Raises:
+        UserError: If no label of any source has as many groups as there are folds.
     """
     from sklearn.model_selection import StratifiedKFold
 
     strata = _strata(frame)
     fold = pd.Series(0, index=strata.index)
+    if folds > 1 and strata.value_counts().max() < folds:
+        raise UserError(
+            f"the {len(frame)} messages to train on are too few for {folds} folds: there is no "
+            f"label of which a source has {folds} that are not near-duplicates; add messages"
+        )
     if folds > 1:
         splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
         with warnings.catch_warnings():  # strata may be smaller than the number of folds

@@ -27,7 +27,7 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import AnyType, Array, Object, Property
 
 from spam_mlflow import scorer
-from spam_mlflow.registry import registry_page
+from spam_mlflow.registry import aliases, registry_page
 from spam_mlflow.scorer import scorers
 from spam_mlflow.scorer.classifier import Classifier
 from spam_mlflow.scorer.pyfunc_model import TEXT
@@ -215,8 +215,9 @@ def register(
             )
         )
         client.update_model_version(REGISTERED_MODEL, str(entry.version), description)
-    if str(entry.version) == "1":
-        registry_page.write(client, [])
+    if not client.get_registered_model(REGISTERED_MODEL).description:
+        experiment_id = client.get_run(run_id).info.experiment_id
+        registry_page.write(client, aliases.events(client), experiment_id)
     return str(entry.version)
 
 

@@ -1,6 +1,7 @@
 """The description of the registered model, which MLflow shows at the top of its page."""
 
 import contextlib
+import html
 from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from spam_mlflow.tracking import links
 from spam_mlflow.tracking.runs import REGISTERED_MODEL
 
 if TYPE_CHECKING:
@@ -21,11 +23,15 @@ versions that passed the gate, or were promoted with a reason, have the alias `c
 `validation_status` says how a version fared. Names of tags that begin with `promotion.` are \
 records for programs: below is what they say."""
 
+_LINK = "[Compare the training runs]({address})."
+
 _MARK = "<!-- promotion history -->"
 _LIMIT = 4500  # characters; MLflow's own limit is 5000
 
 
-def write(client: MlflowClient, events: "Sequence[Event]") -> None:
+def write(
+    client: MlflowClient, events: "Sequence[Event]", experiment_id: str | None = None
+) -> None:
     """Write the history of promotions into the description; what users wrote above it stays.
 
     The page is for people, so that an error of the store does not matter here.
@@ -33,22 +39,26 @@ def write(client: MlflowClient, events: "Sequence[Event]") -> None:
     Args:
         client: Client of the tracking store.
         events: Moves of all aliases, the oldest first.
+        experiment_id: ID of the experiment that a new description links to; None for no link.
     """
+    runs = links.runs_view(experiment_id) if experiment_id else None
     with contextlib.suppress(MlflowException):
         before = client.get_registered_model(REGISTERED_MODEL).description or ""
-        wanted = described(before, events)
+        wanted = described(before, events, runs)
         if wanted != before:
             client.update_registered_model(REGISTERED_MODEL, wanted)
 
 
-def described(before: str, events: "Sequence[Event]") -> str:
+def described(before: str, events: "Sequence[Event]", runs: str | None = None) -> str:
     """Return the description.
 
     Args:
         before: The description so far.
         events: Moves of all aliases, the oldest first.
+        runs: Address of the runs that a new introduction links to; None for no link.
     """
-    introduction = before.partition(_MARK)[0].strip() or _INTRODUCTION
+    new = "\n\n".join([_INTRODUCTION, *([_LINK.format(address=runs)] if runs else [])])
+    introduction = before.partition(_MARK)[0].strip() or new
     done = [event for event in reversed(events) if event.done]
     header = f"{introduction}\n\n{_MARK}\n\n### Promotions, the latest first\n\n"
     if not done:
@@ -72,7 +82,7 @@ def _row(event: "Event") -> tuple[str, ...]:
 
 def _cell(text: str) -> str:
     """Return text for a cell of a Markdown table, in which nothing of it has a meaning."""
-    plain = " ".join(text.split())
-    for character in "\\`*_[]<>|":
+    plain = html.escape(" ".join(text.split()), quote=False)
+    for character in "\\`*_[]|":
         plain = plain.replace(character, f"\\{character}")
     return plain

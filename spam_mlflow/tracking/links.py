@@ -23,7 +23,8 @@ comparison and sweep, trials nested in their sweep.
 
 - Look first at `test_f1`, `test_recall_at_fpr_0_2pct` (recall where 0.2 % of ham is lost) and \
 `test_ham_fpr`. Only runs with the same `data.digest` and `split.digest` can be compared.
-- The view "{view}" has these columns and charts: add `?viewStateShareKey={view}` to the address.
+- The {view} has these columns and charts.
+- Versions are registered as {registered}; those that passed the gate may be `champion`.
 - A run's `report.html` has its verdict, its errors and a threshold to move; `metrics.csv` has the \
 metrics of every source.
 - Names ending in "(failed)" are of runs that failed; their tag `error` says why."""
@@ -58,6 +59,22 @@ def version_page(model: str, version: str) -> str:
     return _pages(f"{page}/versions/{version}", all_versions=page)
 
 
+def runs_view(experiment_id: str) -> str | None:
+    """Return the address of an experiment's runs from a page of MLflow's UI, None if unknown."""
+    if _in_workspace():
+        return None
+    return f"#/experiments/{experiment_id}/runs?viewStateShareKey={_VIEW}"
+
+
+def _note(experiment: Experiment, registered: str) -> str:
+    """Return the description of an experiment whose models are versions of `registered`."""
+    runs = runs_view(experiment.experiment_id)
+    if runs is None:
+        return _NOTE.format(view=f'view "{_VIEW}"', registered=f"`{registered}`")
+    model = f"[{registered}](#/models/{registered})"
+    return _NOTE.format(view=f'[view "{_VIEW}"]({runs})', registered=model)
+
+
 def _in_workspace() -> bool:
     """Return whether the tracking store is a workspace of Databricks, with pages of its own."""
     return bool(is_databricks_uri(mlflow.get_tracking_uri()))
@@ -81,14 +98,15 @@ def _pages(page: str, **others: str) -> str:
     return f"{server}{start}/{page}{''.join(more)}"
 
 
-def describe_experiment(client: MlflowClient, experiment: Experiment) -> None:
+def describe_experiment(client: MlflowClient, experiment: Experiment, registered: str) -> None:
     """Give an experiment a description and a view, unless it has one.
 
     Args:
         client: Client of the tracking store.
         experiment: The experiment.
+        registered: Name of the registered model.
     """
-    wanted = {_NOTE_TAG: _NOTE.format(view=_VIEW), _VIEW_TAG: json.dumps(_view())}
+    wanted = {_NOTE_TAG: _note(experiment, registered), _VIEW_TAG: json.dumps(_view())}
     for name, value in wanted.items():
         if name not in experiment.tags:
             client.set_experiment_tag(experiment.experiment_id, name, value)

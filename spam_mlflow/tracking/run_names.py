@@ -15,6 +15,7 @@ _UNNAMED = (
     *("data.", "data_dir", "output_dir", "safe_csv", "storage."),
     *("register", "chosen_", "model.name", "split._"),
 )
+_EXTRA = "data.extra"  # what else is trained on distinguishes runs, wherever their data lie
 _RANDOM_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")
 
 
@@ -38,19 +39,23 @@ def differences(cfg: DictConfig) -> str:
 
     Args:
         cfg: The composed configuration of `main`. It is compared with its preset if it has one,
-            else with the defaults of its model.
+            else with the defaults of its model and of its data.
 
     Returns:
         Text such as ", epochs=3", or an empty string if nothing differs.
     """
-    overrides = [f"model={cfg.model.name}"]
+    overrides = [f"model={cfg.model.name}", f"data={cfg.chosen_data}"]
     if cfg.preset is not None:
-        overrides = [f"experiment={cfg.preset}"]
+        overrides = [f"experiment={cfg.preset}", f"data={cfg.chosen_data}"]
+    if "path" in cfg.data:
+        overrides.append("data.path=any")  # it has no default
     defaults = flatten(compose("main", overrides))
     changed = {
         key: value
         for key, value in flatten(cfg).items()
-        if key in defaults and value != defaults[key] and not key.startswith(_UNNAMED)
+        if key in defaults
+        and value != defaults[key]
+        and (key == _EXTRA or not key.startswith(_UNNAMED))
     }
     return f", {cut(short_values(changed))}" if changed else ""
 
@@ -61,8 +66,14 @@ def short_values(values: Mapping[str, Any]) -> str:
     Args:
         values: Values by key, such as "train.epochs".
     """
-    short = {key: f"{v:.3g}" if isinstance(v, float) else str(v) for key, v in values.items()}
+    short = {key: _short(value) for key, value in values.items()}
     return ", ".join(dict.fromkeys(f"{k.rpartition('.')[2]}={v}" for k, v in short.items()))
+
+
+def _short(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return f"[{', '.join(map(str, value))}]" if isinstance(value, list) else str(value)
 
 
 def cut(text: str) -> str:

@@ -379,4 +379,4 @@ def _show_training_first(experiment_id: str) -> None:
         retry_on_conflict(
             lambda: client.set_experiment_tag(experiment_id, _KIND, "custom_model_development")
         )
-        retry_on_conflict(lambda: links.describe_experiment(client, experiment))
+        retry_on_conflict(lambda: links.describe_experiment(client, experiment, REGISTERED_MODEL))

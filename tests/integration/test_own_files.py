@@ -38,6 +38,14 @@ def test_any_source_has_metrics_and_its_own_name_in_tables(
     assert set(pd.read_csv(artifacts / "predictions.csv")["source"]) == set(SOURCES)
 
 
+def test_messages_that_are_too_few_for_folds_are_refused_in_one_line(project: Project) -> None:
+    texts = {"ham": ("ok see you", "call me", "dinner?"), "spam": ("win", "free cash", "claim it")}
+    rows = [f"{text},{label}\n" for label, few in texts.items() for text in few]
+    (project.folder / "few.csv").write_text(f"text,label\n{''.join(rows)}")
+    done = project.run("main", "data=csv", "data.path=few.csv")
+    require_one_line(done, "the 2 messages to train on are too few for 2 folds")
+
+
 @pytest.mark.parametrize("label", ["ham", "spam"])
 def test_messages_of_one_class_are_scored(
     trained_project: Project, moto: S3Server, label: str
