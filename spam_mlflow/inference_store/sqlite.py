@@ -73,11 +73,12 @@ class SqliteSettings(RecordSettings):
     path: Text | None
     synchronous: Literal["normal", "full"]
 
-    def open(self, create: bool = True) -> "SqliteStore":
+    def open(self, create: bool = True, is_busy: bool = False) -> "SqliteStore":
         """Return the store.
 
         Args:
             create: Whether the file is made if it is missing.
+            is_busy: Makes no difference.
 
         Raises:
             UserError: If the file cannot be used.

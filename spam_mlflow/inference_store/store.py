@@ -117,11 +117,13 @@ class StoreSettings(Protocol):
         """File with the tokens that clients must have; None for none."""
         ...
 
-    def open(self, create: bool = True) -> Store | None:
+    def open(self, create: bool = True, is_busy: bool = False) -> Store | None:
         """Return the store; None where nothing is stored.
 
         Args:
             create: Whether a file that is the store itself is made if it is missing.
+            is_busy: Whether this process answers requests meanwhile, so that what can be done in
+                another one should be.
 
         Raises:
             UserError: If it cannot be opened.
@@ -154,7 +156,7 @@ class NoStore:
 
     tokens_file: Text | None
 
-    def open(self, create: bool = True) -> None:
+    def open(self, create: bool = True, is_busy: bool = False) -> None:
         """Return None."""
         return
 

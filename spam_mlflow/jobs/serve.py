@@ -39,7 +39,7 @@ def run(settings: ServeSettings, cfg: DictConfig) -> None:
     tokens = _tokens(settings)
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(_listener(settings.host, settings.port))
-        store: Store | None = settings.store.open()
+        store: Store | None = settings.store.open(is_busy=True)
         if store is not None:
             stack.callback(store.close)
         runs.connect()

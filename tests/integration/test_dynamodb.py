@@ -1,7 +1,9 @@
 """The store in DynamoDB, on two servers of other people."""
 
 import dataclasses
+import json
 import logging
+import sys
 import threading
 import time
 import uuid
@@ -10,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from moto.server import ThreadedMotoServer
 from support import dynamodb
@@ -19,6 +22,7 @@ from support.servers import S3Server
 
 from spam_mlflow.errors import UserError
 from spam_mlflow.gate.scoring_server import free_port
+from spam_mlflow.inference_store import shipper
 from spam_mlflow.inference_store.dynamodb import TEXT_BYTES, DynamoSettings, DynamoStore
 from spam_mlflow.inference_store.records import Filters, timestamp
 from spam_mlflow.inference_store.store import all_feedback, forget, inferences
@@ -40,7 +44,7 @@ def url(request: pytest.FixtureRequest) -> Iterator[str]:
         yield started
 
 
-def opened(url: str, spool: Path, table: str, **changes: Any) -> DynamoStore:
+def settings(url: str, spool: Path, table: str, **changes: Any) -> DynamoSettings:
     values: dict[str, Any] = {
         "text": "plain",
         "days": 3,
@@ -51,7 +55,11 @@ def opened(url: str, spool: Path, table: str, **changes: Any) -> DynamoStore:
         "spool_rows": 1000,
         "synchronous": "normal",
     }
-    return DynamoSettings(table=table, spool=str(spool), **(values | changes)).open()
+    return DynamoSettings(table=table, spool=str(spool), **(values | changes))
+
+
+def opened(url: str, spool: Path, table: str, is_busy: bool = False, **changes: Any) -> DynamoStore:
+    return settings(url, spool, table, **changes).open(is_busy=is_busy)
 
 
 @pytest.fixture
@@ -61,6 +69,11 @@ def store(url: str, tmp_path: Path) -> Iterator[DynamoStore]:
     made.create()  # once more does no harm
     yield made
     made.close()
+
+
+def shippers(parent: psutil.Process) -> list[psutil.Process]:
+    """Return the processes that ship for another one."""
+    return [p for p in parent.children() if "multiprocessing.spawn" in " ".join(p.cmdline())]
 
 
 def wait(condition: Callable[[], object]) -> None:
@@ -210,6 +223,53 @@ def test_a_full_spool_refuses_more_and_says_why(tmp_path: Path) -> None:
         store.add([inference()])
     assert store.stats()["spool_rows"] == 3
     store.close()
+
+
+def test_a_process_of_its_own_ships_and_is_started_again(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shipper, "_AGAIN_SECONDS", 0.0)
+    store = opened(url, tmp_path / "spool.db", f"t-{uuid.uuid4()}", is_busy=True)
+    store.create()
+    rows = [inference(str(n)) for n in range(60)]
+    store.add(rows[:30])
+    shipped(store)
+    wait(lambda: store.stats()["shipped_total"] == 30)
+    for process in shippers(psutil.Process()):
+        process.kill()
+    wait(lambda: store.stats()["shipping_failing"])
+    store.add(rows[30:])
+    shipped(store)
+    assert not store.stats()["shipping_failing"]
+    assert sorted(row.id for row in inferences(store)) == [row.id for row in rows]
+    store.close()
+    assert not shippers(psutil.Process())
+
+
+def test_a_process_that_ships_says_why_it_does_not(tmp_path: Path) -> None:
+    away = f"http://127.0.0.1:{free_port()}"
+    store = opened(away, tmp_path / "s.db", "none", is_busy=True, spool_rows=3)
+    store.add([inference() for _ in range(3)])
+    wait(lambda: store.stats()["shipping_failing"])
+    with pytest.raises(UserError, match=r"store\.spool_rows=3 allows no more: DynamoDB"):
+        store.add([inference()])
+    store.close()
+
+
+def test_the_process_that_ships_ends_with_a_server_that_is_killed(tmp_path: Path) -> None:
+    code = (
+        "import json, sys, time; from spam_mlflow.inference_store.dynamodb import DynamoSettings;"
+        "DynamoSettings(**json.loads(sys.argv[1])).open(is_busy=True); time.sleep(60)"
+    )
+    chosen = json.dumps(dataclasses.asdict(settings("http://127.0.0.1:9", tmp_path / "s", "none")))
+    command = [sys.executable, "-c", code, chosen]
+    server = psutil.Popen(command)
+    wait(lambda: shippers(server))
+    children = server.children()
+    server.kill()
+    server.wait()
+    _, alive = psutil.wait_procs(children, timeout=30)
+    assert not alive
 
 
 def test_a_table_that_does_not_exist_is_an_error_of_one_line(
