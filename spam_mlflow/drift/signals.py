@@ -6,8 +6,8 @@ import re
 import unicodedata
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Set
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence, Set
+from dataclasses import dataclass
 
 _READ = 2000  # characters of a text that count
 _LETTERS = 200  # of a text by which its script is found
@@ -34,7 +34,8 @@ class Signals:
 
     def to_json(self) -> str:
         """Return the attributes as JSON."""
-        return json.dumps(asdict(self))
+        found = {"unknown": self.unknown, "script": self.script, "campaign": self.campaign}
+        return json.dumps(found)  # which is quicker than by `asdict`, as every request needs it
 
     @classmethod
     def from_json(cls, text: str) -> "Signals":
@@ -47,11 +48,6 @@ def words(text: str) -> list[str]:
     return _WORD.findall(text[:_READ].lower())
 
 
-def word_hash(word: str) -> int:
-    """Return a hash that is the same in every process."""
-    return zlib.crc32(word.encode("utf-8", "replace"))
-
-
 def signals(text: str, known: Set[int]) -> Signals:
     """Return what is kept of a message.
 
@@ -59,14 +55,21 @@ def signals(text: str, known: Set[int]) -> Signals:
         text: The message.
         known: Hashes of the words of the training messages.
     """
-    found = words(text)
-    unknown = sum(word_hash(word) not in known for word in found) / len(found) if found else 0.0
-    return Signals(round(unknown, 4), script(text), min(_campaigns(found), default=NO_CAMPAIGN))
+    found = _encoded(text)
+    unknown = len(found) - sum(map(known.__contains__, map(zlib.crc32, found)))
+    share = unknown / len(found) if found else 0.0
+    return Signals(round(share, 4), script(text), _campaign(found))
 
 
-def _campaigns(found: list[str]) -> Iterator[int]:
-    for start in range(len(found) - _TOGETHER + 1):
-        yield word_hash(" ".join(found[start : start + _TOGETHER])) >> (32 - _BITS)
+def _encoded(text: str) -> list[bytes]:
+    """Return the words of a text in UTF-8, whose CRC-32 is the same in every process."""
+    return [word.encode("utf-8", "replace") for word in words(text)]
+
+
+def _campaign(found: Sequence[bytes]) -> int:
+    threes = zip(*(found[start:] for start in range(_TOGETHER)), strict=False)
+    smallest = min(map(zlib.crc32, map(b" ".join, threes)), default=None)
+    return NO_CAMPAIGN if smallest is None else smallest >> (32 - _BITS)
 
 
 def script(text: str) -> str:
@@ -81,4 +84,4 @@ def script(text: str) -> str:
 
 def known_words(texts: Iterable[str]) -> frozenset[int]:
     """Return the hashes of all words of some texts."""
-    return frozenset(word_hash(word) for text in texts for word in set(words(text)))
+    return frozenset(zlib.crc32(word) for text in texts for word in _encoded(text))

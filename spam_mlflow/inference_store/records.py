@@ -150,7 +150,8 @@ def new_id() -> str:
     tick = _clock.tick()
     milliseconds, counter = tick >> _COUNTER_BITS, tick & ((1 << _COUNTER_BITS) - 1)
     number = (milliseconds << 80) | (7 << 76) | (counter << 64) | (0b10 << 62)
-    return str(uuid.UUID(int=number | secrets.randbits(_RANDOM_BITS)))
+    digits = f"{number | secrets.randbits(_RANDOM_BITS):032x}"
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
 
 
 def new_feedback(
