@@ -12,6 +12,9 @@ from spam_mlflow.scorer.normalization import what_is_read
 OF_A_DAY = 1000
 """Reports of a reporter that are read of one day, the first ones."""
 
+IN_ALL = 200_000
+"""Reports that are read of a store, the first ones, besides what reviewers say."""
+
 
 @dataclass(frozen=True)
 class Report:
@@ -36,36 +39,42 @@ class Reports:
         found: Those whose message can be read, the oldest first.
         unreadable: How many were left out, since the message is not stored or was deleted.
         beyond: How many were left out, since their reporter had made OF_A_DAY on that day before.
+        late: How many were left out, since there were IN_ALL before.
     """
 
     found: Sequence[Report]
     unreadable: int
     beyond: int
+    late: int
 
 
 def read(store: Store) -> Reports:
-    """Return all reports of a store.
+    """Return the reports of a store, as many as memory holds.
 
-    Of each, only what is needed stays in memory: about a kilobyte and the text.
+    Of each, only what is needed stays in memory: about a kilobyte and the text. The first ones
+    count, so that a flood of reports cannot take the place of what was said before.
     """
-    found, unreadable, beyond = [], 0, 0
+    found, unreadable, beyond, late, reports = [], 0, 0, 0, 0
     given: Counter[tuple[str, str]] = Counter()
-    known: dict[str, tuple[Inference, str] | None] = {}
+    known: dict[str, tuple[Inference, str]] = {}
     for feedback in all_feedback(store):
-        if feedback.kind == "report":
-            given[feedback.reporter, feedback.day] += 1
-            if given[feedback.reporter, feedback.day] > OF_A_DAY:
-                beyond += 1
-                continue
-        about = feedback.inference_id
-        if about not in known:
-            known[about] = _about(store, about)
-        message = known[about]
+        is_report = feedback.kind == "report"
+        if is_report and reports == IN_ALL:
+            late += 1
+            continue
+        if is_report and given[feedback.reporter, feedback.day] == OF_A_DAY:
+            beyond += 1
+            continue
+        message = known.get(feedback.inference_id) or _about(store, feedback.inference_id)
         if message is None:
             unreadable += 1
-        else:
-            found.append(Report(dataclasses.replace(feedback, note=""), *message))
-    return Reports(found, unreadable, beyond)
+            continue
+        if is_report:
+            reports += 1
+            given[feedback.reporter, feedback.day] += 1
+        known[feedback.inference_id] = message
+        found.append(Report(dataclasses.replace(feedback, note=""), *message))
+    return Reports(found, unreadable, beyond, late)
 
 
 def _about(store: Store, inference_id: str) -> tuple[Inference, str] | None:

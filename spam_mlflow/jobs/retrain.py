@@ -29,6 +29,7 @@ from spam_mlflow.errors import UserError
 from spam_mlflow.inference_store import store as stores
 from spam_mlflow.jobs import promote, train
 from spam_mlflow.registry import training_messages, versions
+from spam_mlflow.scorer.normalization import duplicate_key
 from spam_mlflow.tracking import runs
 
 logger = logging.getLogger(__name__)
@@ -57,7 +58,7 @@ class Summary:
         status: How it ended.
         labels: Messages from feedback that are trained on, before those that the data has already
             and the limit of their share.
-        new: Labels that the champion was not given.
+        new: Labels that the champion was not given, of messages that its data has not.
         withdrawn: Labels from feedback that the champion was trained on and that no longer count.
         cases: How many cases there are by verdict.
         champion: Version that was champion before.
@@ -118,20 +119,20 @@ def _retrained(settings: RetrainSettings, cfg: DictConfig) -> Summary:
         cases = feedback.found_cases(store, settings.feedback)
     rows = feedback.frame(cases, settings.feedback.per_case)
     labels = feedback.label_digests(rows)
-    given, trained_on = _given(client, champion)
-    new, withdrawn = len(labels - given), len(trained_on - labels)
-    known = Summary("nothing new", len(rows), new, withdrawn, _counts(cases), champion)
+    known = _known(client, champion)
+    new, withdrawn = len(_usable(rows, known) - known.given), len(known.trained_on - labels)
+    found = Summary("nothing new", len(rows), new, withdrawn, _counts(cases), champion)
     digest = feedback.digest(rows)
     if new + withdrawn < settings.min_labels or _is_known(client, digest, champion):
-        return known
+        return found
     if settings.dry_run:
-        return dataclasses.replace(known, status="dry run")
+        return dataclasses.replace(found, status="dry run")
     with tempfile.TemporaryDirectory(prefix="spam_mlflow-") as scratch:
         data = _data(cfg, rows, Path(scratch, "feedback.jsonl"))
         version = _train(client, cfg, data)
         if version is None:
             reason = "the new model was not registered"
-            return dataclasses.replace(known, status="not promoted", reason=reason)
+            return dataclasses.replace(found, status="not promoted", reason=reason)
         refused = _promote(cfg, data, version)
     # Only after the verdict: what ends the job before is tried again the next time.
     run_id = versions.find_version(client, version).run_id
@@ -139,42 +140,67 @@ def _retrained(settings: RetrainSettings, cfg: DictConfig) -> Summary:
         client.log_text(run_id, "".join(f"{label}\n" for label in sorted(labels)), LABELS_FILE)
     client.set_model_version_tag(runs.REGISTERED_MODEL, version, DIGEST_TAG, digest)
     status: Status = "not promoted" if refused else "promoted"
-    return dataclasses.replace(known, status=status, version=version, reason=refused)
+    return dataclasses.replace(found, status=status, version=version, reason=refused)
 
 
 def _counts(cases: Sequence[Case]) -> dict[str, int]:
     return dict(Counter(case.verdict for case in cases))
 
 
-def _given(client: MlflowClient, version: str) -> tuple[set[str], set[str]]:
-    """Return the digests of the labels that a version was given when it was trained.
+@dataclass(frozen=True)
+class _Known:
+    """What a version was trained with.
 
-    Those that `retrain` gave it stand in a file; those that it was trained on, in its split.
+    Attributes:
+        keys: What names the messages of its data, without those from feedback.
+        given: The digests of the labels that it was given: those that `retrain` gave it stand in a
+            file, those that it was trained on in its split.
+        trained_on: The digests of the labels from feedback that it was trained on.
+    """
 
-    Returns:
-        The digests of all, and of those from feedback that it was trained on.
+    keys: frozenset[str] = frozenset()
+    given: frozenset[str] = frozenset()
+    trained_on: frozenset[str] = frozenset()
+
+
+def _usable(rows: pd.DataFrame, known: _Known) -> set[str]:
+    """Return the digests of the labels of messages that the data has not.
+
+    The labels of the data stand, whatever people say of its messages.
+    """
+    return feedback.label_digests(rows[~rows["text"].map(duplicate_key).isin(known.keys)])
+
+
+def _known(client: MlflowClient, version: str) -> _Known:
+    """Return what a version was trained with.
 
     Raises:
-        UserError: If the split is damaged.
+        UserError: If its split is damaged.
     """
     run_id = versions.find_version(client, version).run_id
     if run_id is None:
-        return set(), set()
+        return _Known()
     try:
         table = training_messages.split_table(client, run_id)
     except (ValueError, OSError) as error:
         raise UserError(f"the split of version {version} cannot be read: {error}") from error
-    found: set[str] = set()
-    trained_on: set[str] = set()
-    if table is not None:
-        found = feedback.key_digests(table["key"], table["label"])
-        said = table[table["source"].isin((feedback.SOURCE, feedback.REVIEWED))]
-        trained_on = feedback.key_digests(said["key"], said["label"])
-    if LABELS_FILE in {file.path for file in client.list_artifacts(run_id)}:
-        with tempfile.TemporaryDirectory(prefix="spam_mlflow-") as scratch:
-            file = Path(client.download_artifacts(run_id, LABELS_FILE, scratch))
-            found |= set(file.read_text(encoding="utf-8").split())
-    return found, trained_on
+    given = _labels_of(client, run_id)
+    if table is None:
+        return _Known(given=frozenset(given))
+    is_said = table["source"].isin((feedback.SOURCE, feedback.REVIEWED))
+    trained_on = feedback.key_digests(table["key"][is_said], table["label"][is_said])
+    return _Known(
+        frozenset(table["key"][~is_said]), frozenset(given | trained_on), frozenset(trained_on)
+    )
+
+
+def _labels_of(client: MlflowClient, run_id: str) -> set[str]:
+    """Return the digests of the labels that `retrain` gave to a run."""
+    if LABELS_FILE not in {file.path for file in client.list_artifacts(run_id)}:
+        return set()
+    with tempfile.TemporaryDirectory(prefix="spam_mlflow-") as scratch:
+        file = Path(client.download_artifacts(run_id, LABELS_FILE, scratch))
+        return set(file.read_text(encoding="utf-8").split())
 
 
 def _is_known(client: MlflowClient, digest: str, champion: str) -> bool:

@@ -17,6 +17,7 @@ from spam_mlflow.config.schema import ServeSettings
 from spam_mlflow.errors import UserError
 from spam_mlflow.inference_store.store import Store
 from spam_mlflow.serving import app
+from spam_mlflow.serving.connections import LimitedConnection
 from spam_mlflow.serving.guard import LOOPBACK
 from spam_mlflow.serving.recorder import Recorder
 from spam_mlflow.serving.served_model import ServedModel
@@ -120,7 +121,11 @@ def _repeated(function: Callable[[], object], seconds: float) -> Iterator[None]:
 
 def _serve(built: FastAPI, listener: socket.socket) -> None:
     config = uvicorn.Config(
-        built, log_config=None, access_log=False, timeout_graceful_shutdown=_STOP_SECONDS
+        built,
+        http=LimitedConnection,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=_STOP_SECONDS,
     )
     with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises the signal again that ended it
         asyncio.run(uvicorn.Server(config).serve(sockets=[listener]))

@@ -14,6 +14,7 @@ from spam_mlflow.errors import UserError
 from spam_mlflow.inference_store.sqlite import SqliteStore
 from spam_mlflow.inference_store.texts import TextPolicy
 from spam_mlflow.jobs import promote, retrain
+from spam_mlflow.registry import training_messages
 from spam_mlflow.scorer.normalization import duplicate_key
 from spam_mlflow.tracking.run_folder import SPLIT_FILE
 
@@ -92,6 +93,22 @@ def test_labels_count_that_the_champion_was_not_given(
     assert summary("min_labels=2") == ("nothing new", 2, 1)
     report(trained_project, "a third message, about the weather of the coming week")
     assert summary("min_labels=2", "dry_run=true") == ("dry run", 3, 2)
+
+
+def test_labels_do_not_count_where_those_of_the_data_stand(
+    trained_project: Project, command: tuple[str, ...]
+) -> None:
+    client = trained_project.client
+    run_id = str(client.get_model_version("spam-classifier", "1").run_id)
+    table = training_messages.split_table(client, run_id)
+    assert table is not None
+    spam = table["key"][table["label"] == "spam"]
+    report(trained_project, next(key for key in spam if duplicate_key(key) == key))
+    report(trained_project, "another one, of a different kind entirely", reporter="bob")
+    found = json.loads(trained_project.run(*command, "dry_run=true").stdout)
+    assert (found["status"], found["labels"], found["new"]) == ("dry run", 3, 2)
+    found = json.loads(trained_project.run(*command, "min_labels=3").stdout)
+    assert found["status"] == "nothing new"
 
 
 def test_labels_count_that_were_withdrawn(

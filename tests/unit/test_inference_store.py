@@ -270,7 +270,7 @@ def test_only_what_is_needed_of_reports_stays_in_memory(
     for reporter, kind in (*[("ann", "report")] * 4, ("ann", "review"), ("bob", "report")):
         store.add_feedback(feedback(row.id, reporter=reporter, kind=kind, note="x" * 1000))
     read = reports.read(store)
-    assert (len(read.found), read.unreadable, read.beyond) == (4, 0, 2)
+    assert (len(read.found), read.unreadable, read.beyond, read.late) == (4, 0, 2, 0)
     report = read.found[-1]
     assert (report.feedback.note, report.inference.text, report.inference.signals) == (
         "",
@@ -279,6 +279,24 @@ def test_only_what_is_needed_of_reports_stays_in_memory(
     )
     assert len(report.text) == READ
     assert normalize(report.text) == normalize("free " * 10_000)
+
+
+def test_a_flood_of_reports_displaces_none_before_it_and_no_review(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reports, "IN_ALL", 3)
+    row = inference("Text WIN to 80086")
+    store.add([row])
+    store.add_feedback(feedback(inference("not stored").id, reporter="ann"))
+    for number in range(8):
+        store.add_feedback(feedback(row.id, reporter=f"reporter {number}"))
+    store.add_feedback(feedback(row.id, reporter="ann", kind="review"))
+    read = reports.read(store)
+    assert [report.feedback.reporter for report in read.found] == [
+        *(f"reporter {number}" for number in range(3)),
+        "ann",
+    ]
+    assert (read.unreadable, read.beyond, read.late) == (1, 0, 5)
 
 
 def test_feedback_has_the_day_of_its_id() -> None:

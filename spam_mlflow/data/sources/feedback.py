@@ -102,6 +102,13 @@ def found_cases(store: Store, limits: FeedbackSettings) -> list[votes.Case]:
             f"{read.beyond:,}",
             f"{reports.OF_A_DAY:,}",
         )
+    if read.late:
+        logger.warning(
+            "%s reports are left out: %s were made before, and no more are read; lower store.days, "
+            "or delete what is not needed with `inferences purge` and `inferences forget`",
+            f"{read.late:,}",
+            f"{reports.IN_ALL:,}",
+        )
     return votes.cases(read.found, limits)
 
 
