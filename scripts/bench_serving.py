@@ -381,8 +381,8 @@ def _store_table(
 ) -> str:
     """Return what each server takes, and the ratios to the first one's.
 
-    The processor time is that of the server's own process, with what it ships afterwards; that of
-    the DynamoDB server, which has the same cores, is beside it.
+    The processor time is that of the server's own process; that of what ships and of the
+    DynamoDB server, which have the same cores, is beside it.
     """
     latency = np.median(_latency_ms(list(servers.values()), texts, count, turn), axis=1)
     loads = [
@@ -392,8 +392,12 @@ def _store_table(
         ]
         for _ in range(ROUNDS // 2)
     ]
-    rate, own, other = np.median(
-        [[(load.rate, load.own_ms, load.dynamo_ms) for load in turn] for turn in loads], axis=0
+    rate, own, shipper, other = np.median(
+        [
+            [(load.rate, load.own_ms, load.shipper_ms, load.dynamo_ms) for load in turn]
+            for turn in loads
+        ],
+        axis=0,
     ).T
     columns = (latency, rate, own)
     heads = ("p50, ms", f"requests/s, {CLIENTS} clients", "CPU ms a request")
@@ -403,12 +407,13 @@ def _store_table(
             *itertools.chain.from_iterable(
                 (f"{column[at]:.3g}", f"{column[at] / column[0]:.2f}") for column in columns
             ),
+            f"{shipper[at]:.2f}",
             f"{other[at]:.2f}",
         )
         for at, name in enumerate(servers)
     ]
-    beside = "CPU ms of DynamoDB's server"
-    return markdown(("", *(head for name in heads for head in (name, "ratio")), beside), rows)
+    beside = ("CPU ms of its shipper", "CPU ms of DynamoDB's server")
+    return markdown(("", *(head for name in heads for head in (name, "ratio")), *beside), rows)
 
 
 def main() -> None:

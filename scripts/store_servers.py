@@ -122,13 +122,15 @@ class Load:
 
     Attributes:
         rate: Requests a second.
-        own_ms: Milliseconds of processor time that its process takes for a request, with what it
-            ships to DynamoDB after the last one.
+        own_ms: Milliseconds of processor time that its process takes for a request.
+        shipper_ms: The same of the process that ships to DynamoDB, with what it ships after the
+            last one; 0 without one.
         dynamo_ms: The same of the DynamoDB server; 0 without one.
     """
 
     rate: float
     own_ms: float
+    shipper_ms: float
     dynamo_ms: float
 
     @classmethod
@@ -149,17 +151,19 @@ class Load:
             texts: Messages to send.
             count: How many.
         """
-        processes = [server.listener(), *([psutil.Process(dynamo.process.pid)] if dynamo else [])]
-        before = [_cpu_seconds(process) for process in processes]
+        own = server.listener()
+        others = [psutil.Process(dynamo.process.pid)] if dynamo else []
+        groups = [[own], own.children(), others]
+        before = [sum(map(_cpu_seconds, group)) for group in groups]
         rate = send(server, texts, count)
         metrics = server.session.get(f"{server.url}/metrics")
         if "spool_rows" in metrics.text:
             _until(lambda: "spool_rows 0\n" in server.session.get(f"{server.url}/metrics").text)
         spent = [
-            1000 * (_cpu_seconds(process) - start) / count
-            for process, start in zip(processes, before, strict=True)
+            1000 * (sum(map(_cpu_seconds, group)) - start) / count
+            for group, start in zip(groups, before, strict=True)
         ]
-        return cls(rate, spent[0], sum(spent[1:]))
+        return cls(rate, *spent)
 
 
 def _cpu_seconds(process: psutil.Process) -> float:
