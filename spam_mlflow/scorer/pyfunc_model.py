@@ -118,7 +118,7 @@ class SpamModel(PythonModel):
         """
         try:
             with self.queues.queue(len(text)):
-                found = self._scorer.word_contributions(text)
+                found = self._scorer.word_contributions([text])[0]
         except UserError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
         words = zip(found.spans, found.words.tolist(), strict=True)

@@ -38,8 +38,11 @@ def find(text: str, normal: str) -> Words:
         characters = "".join(decode(text[start:end]).split())
         decoded += characters
         owners += [number] * len(characters)
-    places = np.array(_aligned(decoded, "".join(normal.split())), dtype=np.int64)
-    return Words(spans, np.array(owners, dtype=np.int64)[places])
+    of_decoded = np.array(owners, dtype=np.int64)
+    wanted = list("".join(normal.split()))
+    if decoded == wanted:  # as of most texts
+        return Words(spans, of_decoded)
+    return Words(spans, of_decoded[np.array(_aligned(decoded, wanted), dtype=np.int64)])
 
 
 def _spans(text: str) -> list[tuple[int, int]]:
@@ -51,7 +54,7 @@ def _spans(text: str) -> list[tuple[int, int]]:
     return [match.span() for bounds in stretches for match in _WORD.finditer(text, *bounds)]
 
 
-def _aligned(decoded: list[str], normal: str) -> list[int]:
+def _aligned(decoded: list[str], normal: list[str]) -> list[int]:
     """Return the position in `decoded` of each normalized character.
 
     Normalization replaces single characters by single ones, and drops some: the punctuation that

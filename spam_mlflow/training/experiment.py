@@ -4,7 +4,6 @@ import cProfile
 import io
 import logging
 import pstats
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,8 @@ from spam_mlflow.evaluation import artifacts, metrics, model_card, report
 from spam_mlflow.evaluation.explorer import ModelScores
 from spam_mlflow.evaluation.metrics import Report
 from spam_mlflow.models import Architecture, SolvedNetwork
-from spam_mlflow.scorer import scorers
 from spam_mlflow.scorer.labels import is_spam
+from spam_mlflow.scorer.scorers import LinearScorer
 from spam_mlflow.tracking import run_metrics
 from spam_mlflow.tracking.run_folder import CARD_FILE, KERAS_FOLDER, PROFILE_FILE, REJECTED_FILE
 from spam_mlflow.training import fit, memory
@@ -189,9 +188,7 @@ class Experiment:
     def _write_report(self, fitted: Fit, test: Report, title: str, folder: Path) -> None:
         scorer = None
         if fitted.linear_weights is not None:
-            with tempfile.TemporaryDirectory() as scratch:
-                scorers.export(fitted.classifier, fitted.linear_weights, Path(scratch))
-                scorer = scorers.load(Path(scratch))
+            scorer = LinearScorer.of(fitted.classifier, fitted.linear_weights)
         parts = self.split.frame["part"]
         columns = ["part", "source", "label"]
         rows = self.split.frame.groupby(columns).size().reset_index(name="messages")

@@ -13,7 +13,7 @@ from spam_mlflow.data.sources.sample import SampleSource
 from spam_mlflow.data.splitters import GroupedSplitter
 from spam_mlflow.scorer import scorers
 from spam_mlflow.scorer.classifier import Classifier
-from spam_mlflow.scorer.scorers import sigmoid
+from spam_mlflow.scorer.scorers import LinearScorer, sigmoid
 from spam_mlflow.training.fit import Fit, fit
 
 TEXTS = ["", "Ok, see you at 7", "WIN a £1000 prize now!!! call 09061701461", "\U0001f600"]
@@ -42,8 +42,12 @@ def test_scorer_keras_and_explanations_agree(fitted: tuple[Fit, Fit], tmp_path: 
     np.testing.assert_allclose(scores, both.classifier.spam_probability(texts), atol=1e-5)
     logits = [sum(part["contribution"] for part in e) for e in scorer.explanations(texts)]
     np.testing.assert_allclose(sigmoid(np.array(logits)), scores, rtol=1e-6, atol=1e-12)
-    found = scorer.word_contributions(texts[0])
+    (found,) = scorer.word_contributions(texts[:1])
     assert found.words.sum() + sum(found.others.values()) == pytest.approx(logits[0], abs=1e-5)
+    assert both.linear_weights is not None
+    unsaved = LinearScorer.of(both.classifier, both.linear_weights)
+    assert unsaved.threshold == scorer.threshold
+    assert unsaved.explanations(texts) == scorer.explanations(texts)
     both.classifier.save(tmp_path / "keras")
     loaded = Classifier.load(tmp_path / "keras").spam_probability(texts)
     np.testing.assert_allclose(loaded, scores, atol=1e-5)

@@ -37,8 +37,9 @@ class FirstWord:
         part = {"feature": "word:message", "contribution": 1.5}
         return [[part] for _ in texts]
 
-    def word_contributions(self, text: str) -> WordContributions:
-        return WordContributions([(0, len(text.split(maxsplit=1)[0]))], np.array([1.5]), {})
+    def word_contributions(self, texts: Sequence[str]) -> list[WordContributions]:
+        ends = [len(text.split(maxsplit=1)[0]) for text in texts]
+        return [WordContributions([(0, end)], np.array([1.5]), {}) for end in ends]
 
 
 @pytest.fixture(scope="module")

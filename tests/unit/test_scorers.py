@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from support.model_folder import BEFORE
 
+from spam_mlflow.data.slow_texts import SLOW_TEXTS
 from spam_mlflow.errors import UserError
 from spam_mlflow.scorer import scorers
 from spam_mlflow.scorer.classifier import FORMAT_VERSION, METADATA_FILE, TOKENIZER_FILE
@@ -53,10 +54,36 @@ def test_a_score_is_the_sigmoid_of_all_that_explains_it(files: Path) -> None:
         scorer.spam_probability(texts), 1 / (1 + np.exp(-np.array(logits))), rtol=0, atol=1e-8
     )
     for text, logit in zip(texts, logits, strict=True):
-        found = scorer.word_contributions(text)
+        (found,) = scorer.word_contributions([text])
         assert found.words.sum() + sum(found.others.values()) == pytest.approx(logit, abs=1e-5)
     with np.load(files / scorers.LINEAR_FILE) as weights:
         assert logits[2] == pytest.approx(float(weights["intercept"]), abs=0.5)
+
+
+def test_texts_explained_at_once_are_explained_as_one_by_one(
+    files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorer = scorers.load(files)
+    offers = [f"Text WIN to 8008{n} for a fr.e.e prize, \uff23all now" for n in range(10)]
+    texts = [
+        "",
+        "See you at 7pm, Mum",
+        *offers,
+        *SLOW_TEXTS.values(),
+        "\0",
+        " ",
+        "unpa\u200bid t0ll",
+    ]
+    alone = [scorer.word_contributions([text])[0] for text in texts]
+    for at_once in (scorers._AT_ONCE, (4, 1000)):
+        monkeypatch.setattr(scorers, "_AT_ONCE", at_once)
+        together = scorer.word_contributions(texts)
+        assert [found.spans for found in together] == [found.spans for found in alone]
+        for one, same in zip(alone, together, strict=True):
+            np.testing.assert_allclose(same.words, one.words, rtol=0, atol=1e-9)
+            assert same.others == pytest.approx(one.others, abs=1e-9)
+    assert scorer.word_contributions([]) == []
+    assert scorer.explanations([]) == []
 
 
 def contributions(files: Path, text: str, *features: str) -> dict[str, float]:
@@ -68,7 +95,7 @@ def contributions(files: Path, text: str, *features: str) -> dict[str, float]:
     checksums = json.loads((files / scorers.CHECKSUMS_FILE).read_text())
     checksums[scorers.LINEAR_FILE] = scorers.sha256(files / scorers.LINEAR_FILE)
     (files / scorers.CHECKSUMS_FILE).write_text(json.dumps(checksums))
-    found = scorers.load(files).word_contributions(text)
+    (found,) = scorers.load(files).word_contributions([text])
     words = [text[start:end] for start, end in found.spans]
     return {w: moved for w, moved in zip(words, found.words.tolist(), strict=True) if moved}
 

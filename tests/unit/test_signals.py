@@ -72,20 +72,22 @@ def test_one_text_and_many_have_the_same_signals(vectorizer: NgramVectorizer) ->
 
 
 def test_signals_are_where_their_words_are(vectorizer: NgramVectorizer) -> None:
-    chunks, places = vectorizer.places("Text WIN to 80086")
-    where: dict[str, set[str]] = {}
+    chunks, places = vectorizer.places(["Text WIN to 80086", "", "See 80086 or text"])
+    flat = [(n, chunk) for n, of_text in enumerate(chunks) for chunk in of_text]
+    where: dict[str, set[tuple[int, str]]] = {}
     for name, chunk in zip(vectorizer.names(places.columns), places.chunks, strict=True):
-        where.setdefault(name, set()).add(chunks[chunk])
-    assert where["signal:prize"] == {"WIN"}
-    assert where["signal:texting + number of 5"] == {"Text", "80086"}
+        where.setdefault(name, set()).add(flat[chunk])
+    assert where["signal:prize"] == {(0, "WIN")}
+    both = {(0, "Text"), (0, "80086"), (2, "text"), (2, "80086")}
+    assert where["signal:texting + number of 5"] == both
 
 
 @pytest.mark.parametrize("text", ["Text WIN to 80086", "", *SLOW_TEXTS.values()])
 def test_every_feature_but_those_of_style_has_a_place(
     vectorizer: NgramVectorizer, text: str
 ) -> None:
-    _, columns, _ = vectorizer.coordinates([text])
-    _, places = vectorizer.places(normalize(text))
+    _, columns, _ = vectorizer.coordinates([normalize(text)])
+    _, places = vectorizer.places([normalize(text)])
     shares = np.bincount(places.columns, places.shares, minlength=vectorizer.n_features)
     assert set(places.columns) <= set(columns)
     missing = set(columns) - set(np.flatnonzero(shares > 0))

@@ -198,32 +198,38 @@ class ColumnReader(GramReader):
         super().__init__(characters, skeleton, vocabulary.words, vocabulary.shapes, signals)
         self._vocabulary, self._segmenter = vocabulary, segmenter
 
-    def places(self, normal: str) -> tuple[list[str], Places, Places]:
-        """Return the chunks of one normalized text, and in which of them its features are.
+    def places(self, normal: Sequence[str]) -> tuple[list[list[str]], Places, Places]:
+        """Return the chunks of normalized texts, and in which of them their features are.
 
         Returns:
-            The chunks, the places of the grams, and those of the signals, whose columns count from
-            the first signal.
+            The chunks of each text, the places of the grams, and those of the signals, whose
+            columns count from the first signal.
         """
-        pieces = self._pieces(normal)
-        chunks, _ = self._chunks([pieces])
-        order = np.arange(len(chunks.counts))
+        pieces = [self._pieces(text) for text in normal]
+        chunks, texts = self._chunks(pieces)
+        order = np.arange(len(texts)) - texts  # without the chunks that end each text
         owners, words = chunks.words.owners(order), chunks.words.numbers.astype(np.int64)
-        first, keys = word_pairs(np.zeros_like(owners), words)
+        first, keys = word_pairs(chunks.words.owners(texts), words)
         kept, pairs = self._encoded(first, with_blocks([keys], ["word"]))
         inside = chunks.grams.numbers.astype(np.int64)
         parts = [
             Places(inside, chunks.grams.owners(order), np.ones(len(inside))),
             *(Places(pairs, owners[kept + n], np.full(len(pairs), 0.5)) for n in (0, 1)),
-            self._skeleton_places(chunks.skeleton),
+            self._skeleton_places(chunks.skeleton, order),
         ]
-        found = chunks.signals.owners(order), chunks.signals.numbers
+        of_signals = chunks.signals.owners
+        found = of_signals(order), chunks.signals.numbers, of_signals(texts)
         signals = self._signals.places(*found) if self._signals else Places.joined([])
         return pieces, Places.joined(parts), signals
 
-    def _skeleton_places(self, letters: Lists) -> Places:
-        """Return the places of the skeleton's n-grams: each of their characters is in a chunk."""
-        chunk, codes = letters.owners(np.arange(len(letters.sizes))), letters.numbers
+    def _skeleton_places(self, letters: Lists, order: np.ndarray) -> Places:
+        """Return the places of the skeleton's n-grams: each of their characters is in a chunk.
+
+        Args:
+            letters: Codes of the letters of each chunk.
+            order: Position of each chunk, shape (chunks,), int64.
+        """
+        chunk, codes = letters.owners(order), letters.numbers
         starts, lengths, keys = character_ngrams.places(codes.astype(np.int64), *self._skeleton)
         kept, columns = self._encoded(np.arange(len(keys)), with_blocks([keys], ["skeleton"]))
         starts, lengths = starts[kept], lengths[kept]

@@ -178,27 +178,30 @@ class NgramVectorizer:
         values[grams] /= norms[slots]
         return csr_matrix((values, rows.indices, rows.indptr), rows.shape)
 
-    def coordinates(self, texts: Sequence[str]) -> Coordinates:
-        """Return the non-zero entries of the texts' rows, in no order.
+    def coordinates(self, normal: Sequence[str]) -> Coordinates:
+        """Return the non-zero entries of the rows of normalized texts, in no order.
 
         Args:
-            texts: Any strings.
+            normal: The texts after `normalize`.
 
         Returns:
             Rows (int64), columns (int64) and values (float32), all of shape (entries,).
         """
         entries, start = [], 0
-        for part in batches([normalize(text) for text in texts]):
+        for part in batches(normal):
             rows, columns, values = self._weighed(self._count(part))
             entries.append((rows + start, columns, values))
             start += len(part)
         rows, columns, values = (np.concatenate(parts) for parts in zip(*entries, strict=True))
         return rows, columns, values
 
-    def places(self, normal: str) -> tuple[list[str], Places]:
-        """Return the chunks of a normalized text, and in which of them its features are.
+    def places(self, normal: Sequence[str]) -> tuple[list[list[str]], Places]:
+        """Return the chunks of normalized texts, and in which of them their features are.
 
         Style features are in none: they are of the text as a whole.
+
+        Args:
+            normal: The texts after `normalize`.
         """
         chunks, grams, signals = self._reader.places(normal)
         columns = signals.columns + len(self._idf) + len(STYLE)

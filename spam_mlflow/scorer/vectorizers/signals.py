@@ -259,33 +259,43 @@ class Signals:
         np.multiply(found[:, self._firsts], found[:, self._seconds], out=found[:, column:])
         return found
 
-    def places(self, owners: np.ndarray, numbers: np.ndarray) -> Places:
-        """Return the places of a text's signals.
+    def places(self, owners: np.ndarray, numbers: np.ndarray, texts: np.ndarray) -> Places:
+        """Return the places of texts' signals.
 
         Those of a kind are where its members are, and those of a pair where either of both is.
 
         Args:
             owners: Position of the chunk of each signal that was found, shape (found,), int64.
             numbers: Its number, as `of_chunk` gives it, shape (found,), an integer type.
+            texts: Position of its text, shape (found,), int64.
         """
         alone = len(self.chunk_names)
-        chunks = {signal: owners[numbers == signal] for signal in np.unique(numbers).tolist()}
-        parts = [Places(numbers.astype(np.int64), owners, np.ones(len(numbers)))]
+        at = {signal: np.flatnonzero(numbers == signal) for signal in np.unique(numbers).tolist()}
+        spread = []
         for column, members in enumerate(self._members, alone):
-            chunks[column] = owners[np.isin(numbers, members)]
-            parts.append(_spread(column, chunks[column]))
+            at[column] = np.flatnonzero(np.isin(numbers, members))
+            spread.append((column, at[column]))
         pairs = zip(self._firsts.tolist(), self._seconds.tolist(), strict=True)
         for column, pair in enumerate(pairs, alone + len(self._members)):
-            sides = [chunks.get(signal, owners[:0]) for signal in pair]
-            if all(map(len, sides)):
-                parts += [_spread(column, side) for side in sides]
-        return Places.joined(parts)
+            if at.keys() >= set(pair):
+                first, second = (at[signal] for signal in pair)
+                both = np.intersect1d(texts[first], texts[second])
+                spread += [(column, side[np.isin(texts[side], both)]) for side in (first, second)]
+        return Places.joined(
+            [
+                Places(numbers.astype(np.int64), owners, np.ones(len(numbers))),
+                *(Places(np.full(len(a), c), owners[a], _once(texts[a])) for c, a in spread),
+            ]
+        )
 
 
-def _spread(column: int, chunks: np.ndarray) -> Places:
-    """Return the places of a signal that is in several chunks, together once."""
-    shares = np.full(len(chunks), 1 / max(len(chunks), 1))
-    return Places(np.full(len(chunks), column), chunks, shares)
+def _once(texts: np.ndarray) -> np.ndarray:
+    """Return shares for the places of a signal, which together is in each text once.
+
+    Args:
+        texts: Position of each place's text, shape (places,), int64.
+    """
+    return 1 / np.bincount(texts)[texts]
 
 
 def _of_number(folded: str, bare: str) -> list[str]:

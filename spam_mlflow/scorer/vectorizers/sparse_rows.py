@@ -18,11 +18,12 @@ _SPREAD = 0x9E3779B1  # 2^32 over the golden ratio: it shuffles any numbers
 
 
 class Places(NamedTuple):
-    """Which chunk of one text each feature is in; a feature may be in several.
+    """Which chunk of a text each feature is in; a feature may be in several.
 
     Attributes:
         columns: The features, shape (places,), int64.
-        chunks: Position of a chunk that holds the feature or a part of it, shape (places,), int64.
+        chunks: Position, among the chunks of all texts, of a chunk that holds the feature or a part
+            of it, shape (places,), int64.
         shares: How much of one occurrence of the feature is there, shape (places,).
     """
 
