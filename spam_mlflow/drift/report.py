@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spam_mlflow import page_style
 from spam_mlflow.drift import comparison
 from spam_mlflow.drift.comparison import FEWEST, Finding
 from spam_mlflow.drift.reference import Reference
@@ -65,6 +66,7 @@ def write(
         .from_string(template)
         .render(
             title=title,
+            style=page_style.css(),
             verdict=verdict(findings, messages),
             alarms=any(finding.alarm for finding in findings),
             written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),

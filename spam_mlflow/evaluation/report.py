@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from mlflow.entities import Run
 
+from spam_mlflow import page_style
 from spam_mlflow.evaluation import bootstrap, comparison, explorer, plots, run_data
 from spam_mlflow.evaluation.bootstrap import BOOTSTRAPS
 from spam_mlflow.evaluation.comparison import METRICS, Difference, Scored
@@ -71,8 +72,8 @@ def render(page: Page, explored: Mapping[str, Any] | None, folder: Path) -> None
     from markupsafe import Markup
 
     files = resources.files("spam_mlflow.evaluation")
-    style, script, template = (
-        files.joinpath(f"report.{kind}").read_text("utf-8") for kind in ("css", "js", "html")
+    script, template = (
+        files.joinpath(f"report.{kind}").read_text("utf-8") for kind in ("js", "html")
     )
     text = (
         Environment(autoescape=True, trim_blocks=True)
@@ -81,7 +82,7 @@ def render(page: Page, explored: Mapping[str, Any] | None, folder: Path) -> None
             page=page,
             written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
             bootstraps=BOOTSTRAPS,
-            style=Markup(style),
+            style=page_style.css(),
             script=Markup(script),
             # JSON in which no "<" is left, so that it cannot end its element.
             explorer=Markup(explorer.as_script(dict(explored))) if explored else "",
