@@ -1,5 +1,6 @@
 """Which messages a run's metrics are of: metrics of other messages cannot be compared."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 from mlflow.entities import Run
@@ -9,6 +10,7 @@ from spam_mlflow.tracking.run_logging import PART_TAG, TRAINED_ON_TAG
 
 _NOT_RECORDED = "data not recorded"
 _DIGEST_SHOWN = 8  # characters
+_COUNT = re.compile(r"[0-9]{1,15}")  # Python makes no number of thousands of digits
 
 
 def description(run: Run, parent: Run | None = None) -> str:
@@ -42,7 +44,7 @@ def _short(tags: Mapping[str, str], name: str) -> str:
 def trained_on(run: Run) -> int:
     """Return how many of the scored messages the model of a run was trained on, as far as known."""
     value = run.data.tags.get(TRAINED_ON_TAG, "")
-    return int(value) if value.isdecimal() else 0
+    return int(value) if _COUNT.fullmatch(value) else 0
 
 
 def by_data(shown: Sequence[Run], found: Sequence[Run]) -> dict[str, list[Run]]:
