@@ -8,10 +8,12 @@ characters it holds: they are what `MLproject` passes on. `mlflow run` appends p
 """
 
 import argparse
+import codecs
 import contextlib
 import gc
 import importlib
 import io
+import json
 import logging
 import os
 import select
@@ -36,6 +38,7 @@ _FLAGS = ("--help", "--config")
 _OPTIONS = ("--data-dir", "--overrides")
 _INDENT = 36  # columns before the meaning of a key in --help
 _INTERRUPTED = 130  # the shell's exit status for a process ended by Ctrl-C
+_ESCAPES = "spam_mlflow-escapes"  # name of the error handler of both output streams
 _UNREAD = 141  # and for one whose output nobody reads any more
 
 
@@ -180,9 +183,19 @@ def _is_unread() -> bool:
 
 
 def _encode_everything(stream: TextIO) -> None:
-    """Have characters that the terminal's encoding lacks written as escape sequences."""
+    """Have characters that the terminal's encoding lacks written as JSON escapes them."""
+    codecs.register_error(_ESCAPES, _escaped)
     if isinstance(stream, io.TextIOWrapper):
-        stream.reconfigure(errors="backslashreplace")
+        stream.reconfigure(errors=_ESCAPES)
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    r"""Return characters that cannot be encoded as JSON has them, such as "\u00e9".
+
+    Python's own escapes, such as "\xe9", are no JSON, which commands print with `--json`.
+    """
+    assert isinstance(error, UnicodeEncodeError)
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
 
 
 def _require_text(arguments: Sequence[str]) -> None:

@@ -1,9 +1,12 @@
 """The command line: help, and errors of one line with a non-zero exit status."""
 
+import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
+import mlflow
 import pytest
 from support.inferences import inference
 from support.project import Project, require_one_line
@@ -147,6 +150,44 @@ def test_a_terminal_that_lacks_characters_gets_escapes(
     assert done.returncode == 0, done.stderr
     assert shown in done.stdout
     assert project.execute("sweep", "--help").returncode == 0
+
+
+SIGNS = "caf\xe9 \u5927 \U0001f600"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_what_a_terminal_lacks_is_printed_all_the_same(
+    bare_project: Project, encoding: str
+) -> None:
+    project = Project(bare_project.folder, {"PYTHONIOENCODING": encoding})
+    store = SqliteStore(project.folder / "i.db", TextPolicy("plain"), 30, "normal")
+    store.add([inference(SIGNS, TextPolicy("plain"))])
+    store.close()
+    with project.store_here():
+        mlflow.set_experiment("spam-classifier")
+        with mlflow.start_run(run_name=SIGNS) as run:
+            mlflow.log_metrics({"test_f1": 0.9, "test_mcc": 0.9})
+        client = project.client
+        client.create_registered_model("spam-classifier")
+        source, tags = f"{run.info.artifact_uri}/model", {"data.name": SIGNS}
+        client.create_model_version("spam-classifier", source, run.info.run_id, tags=tags)
+    path = f"store.path={store.path}"
+    for arguments in (
+        *(["inferences", "list", path], ["inferences", "export", path]),
+        *(["inferences", "export", path, "format=jsonl"], ["compare"], ["compare", "json=true"]),
+        *(["history"], ["history", "json=true"]),
+    ):
+        command = [sys.executable, "-m", "spam_mlflow", *arguments]
+        done = subprocess.run(
+            command, cwd=project.folder, env=project.env(), capture_output=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        shown = done.stdout.decode(encoding)
+        if "json=true" in arguments or "format=jsonl" in arguments:
+            assert SIGNS in str(json.loads(shown))
+        else:
+            lacking = SIGNS.encode(encoding, "ignore").decode(encoding) != SIGNS
+            assert ("\\u5927" if lacking else "\u5927") in shown
 
 
 def test_an_argument_in_another_encoding_is_named(bare_project: Project) -> None:
