@@ -1,7 +1,9 @@
 """What an error means to a user, in one line: of this project, a store, a server or a full disk."""
 
 import errno
+import os
 import re
+import tempfile
 
 from spam_mlflow.config.masking import masked
 from spam_mlflow.errors import UserError
@@ -48,6 +50,27 @@ def user_message(error: BaseException) -> str | None:
 def reason(error: BaseException) -> str:
     """Return in one line why something has failed, as a run's tag `error` has it; it is masked."""
     return user_message(error) or masked(repr(error))
+
+
+def require_space(error: BaseException, what: str) -> None:
+    """Raise UserError if an error says that the disk is full to which a file was downloaded.
+
+    MLflow and `shutil` wrap such errors, so that their number is gone and their text is left.
+
+    Args:
+        error: The error of a download.
+        what: What was to be downloaded.
+
+    Raises:
+        UserError: If the disk is full.
+    """
+    is_full = isinstance(error, OSError) and error.errno in _FULL
+    if is_full or any(os.strerror(number) in str(error) for number in _FULL):
+        raise UserError(
+            f"{what} cannot be downloaded: no space is left on this machine's disk; free some, or "
+            "set TMPDIR to a folder on another one (temporary files are in "
+            f"{tempfile.gettempdir()})"
+        ) from error
 
 
 def _message(error: BaseException) -> str | None:

@@ -7,6 +7,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from spam_mlflow.drift.reference import FILE, Reference
+from spam_mlflow.error_messages import require_space
 
 DRIFT_TAG = "drift.status"
 """Tag of a version with what was found last."""
@@ -20,7 +21,7 @@ def of_run(client: MlflowClient, run_id: str | None) -> Reference | None:
         run_id: ID of the run; None if it is unknown.
 
     Raises:
-        UserError: If it is damaged.
+        UserError: If it is damaged, or if this machine's disk is full.
     """
     if run_id is None:
         return None
@@ -29,5 +30,6 @@ def of_run(client: MlflowClient, run_id: str | None) -> Reference | None:
             return None
         with tempfile.TemporaryDirectory(prefix="spam_mlflow-") as scratch:
             return Reference.read(Path(client.download_artifacts(run_id, FILE, scratch)))
-    except (MlflowException, OSError):
+    except (MlflowException, OSError) as error:
+        require_space(error, f"{FILE} of run {run_id}")
         return None

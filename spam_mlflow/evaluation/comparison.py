@@ -19,6 +19,7 @@ from mlflow.exceptions import MlflowException
 
 from spam_mlflow.data import csv_cells
 from spam_mlflow.data.messages import row_digest
+from spam_mlflow.error_messages import require_space
 from spam_mlflow.errors import UserError
 from spam_mlflow.evaluation import bootstrap, run_data, slices
 from spam_mlflow.scorer.labels import is_spam
@@ -230,7 +231,8 @@ def load(run: Run, name: str, folder: Path) -> Scored:
         folder: Folder for the download.
 
     Raises:
-        UserError: Where the run has logged no predictions, or not all columns of them.
+        UserError: Where the run has logged no predictions, or not all columns of them, or where
+            this machine's disk is full.
     """
     run_id = run.info.run_id
     try:
@@ -239,6 +241,7 @@ def load(run: Run, name: str, folder: Path) -> Scored:
         )
         table = csv_cells.read(file, safe=run_folder.has_safe_csv(run))
     except (MlflowException, OSError, ValueError) as error:
+        require_space(error, f"{PREDICTIONS_FILE} of {name}")
         raise UserError(
             f"{name} is {run.info.status.lower()} and has no {PREDICTIONS_FILE}; if it has logged "
             f"a model, evaluate model_uri=runs:/{run_id}/model and compare that run"

@@ -25,6 +25,7 @@ from spam_mlflow.config.instantiate import validate
 from spam_mlflow.config.schema import RetrainSettings
 from spam_mlflow.data.sources import feedback
 from spam_mlflow.data.votes import Case
+from spam_mlflow.error_messages import require_space
 from spam_mlflow.errors import UserError
 from spam_mlflow.inference_store import store as stores
 from spam_mlflow.jobs import promote, train
@@ -183,6 +184,7 @@ def _known(client: MlflowClient, version: str) -> _Known:
     try:
         table = training_messages.split_table(client, run_id)
     except (ValueError, OSError) as error:
+        require_space(error, f"the split of version {version}")
         raise UserError(f"the split of version {version} cannot be read: {error}") from error
     given = _labels_of(client, run_id)
     if table is None:

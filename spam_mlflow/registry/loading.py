@@ -21,6 +21,7 @@ from mlflow.pyfunc import PyFuncModel
 from mlflow.store.artifact.utils.models import get_model_name_and_version
 
 from spam_mlflow.batch_worker.version_scoring import SPAM_PROBABILITY, predictions
+from spam_mlflow.error_messages import require_space
 from spam_mlflow.errors import UserError
 from spam_mlflow.registry import model_files
 from spam_mlflow.registry.model_files import CODE
@@ -82,8 +83,8 @@ def load_model(model_uri: str) -> LoadedModel:
         model_uri: Such as "models:/spam-classifier/1" or "runs:/<run id>/model".
 
     Raises:
-        UserError: If there is no model of this project, if it is pickled, or if its files have
-            changed since it was logged.
+        UserError: If there is no model of this project, if it is pickled, if its files have
+            changed since it was logged, or if this machine's disk is full.
     """
     with tempfile.TemporaryDirectory(prefix="spam_mlflow-") as scratch:
         return load_folder(download(model_uri, Path(scratch)))
@@ -108,6 +109,7 @@ def download(model_uri: str, folder: Path) -> Path:
         model = Path(mlflow.artifacts.download_artifacts(model_uri, dst_path=str(folder)))
         model_files.require_code_only(model, model_uri)
     except (MlflowException, OSError, *model_files.UNREADABLE) as error:
+        require_space(error, f"model_uri={model_uri!r}")
         raise _no_model(f"model_uri={model_uri!r}", error) from error
     scorers.verify(_files(model))
     (model / ADDED).unlink(missing_ok=True)
@@ -143,6 +145,7 @@ def load_pyfunc(folder: Path) -> PyFuncModel:
         with _own_code(folder) as own:
             return mlflow.pyfunc.load_model(str(own))
     except (MlflowException, OSError) as error:
+        require_space(error, f"a copy of {folder}")
         raise _no_model(str(folder), error) from error
 
 
@@ -243,6 +246,7 @@ def origin(model_uri: str, scratch: Path) -> Origin:
         )
         tags = MlflowClient().get_run(run_id).data.tags
     except (MlflowException, OSError) as error:
+        require_space(error, f"what run {run_id} has logged")
         raise UserError(
             f"the files of model_uri={model_uri!r} are artifacts of run {run_id}, which cannot be "
             f"read ({str(error).splitlines()[0]}); restore the run, or train again"

@@ -7,6 +7,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from spam_mlflow.data import csv_cells
+from spam_mlflow.error_messages import require_space
 from spam_mlflow.registry import model_logging
 from spam_mlflow.scorer.normalization import duplicate_key
 from spam_mlflow.tracking import run_folder
@@ -33,7 +34,8 @@ def keys(client: MlflowClient, model_id: str) -> frozenset[str] | None:
         if table is None:
             return None
         return frozenset(table.loc[table["part"].isin(_PARTS), "key"])
-    except (MlflowException, OSError, KeyError, ValueError):
+    except (MlflowException, OSError, KeyError, ValueError) as error:
+        require_space(error, f"the split of run {model.source_run_id}")
         return None
 
 

@@ -13,6 +13,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from spam_mlflow.data import csv_cells
+from spam_mlflow.error_messages import require_space
 from spam_mlflow.tracking import run_folder
 from spam_mlflow.tracking.run_folder import METRICS_FILE
 from spam_mlflow.tracking.source_names import metric_name
@@ -69,7 +70,8 @@ def read(run: Run, folder: Path) -> dict[str, float]:
         table = csv_cells.read(file, run_folder.has_safe_csv(run), dtype=str)
         rows = table[_COLUMNS].fillna("").to_numpy()
         found = {_name(part, metric, source): float(value) for part, metric, source, value in rows}
-    except (MlflowException, OSError, KeyError, ValueError):
+    except (MlflowException, OSError, KeyError, ValueError) as error:
+        require_space(error, f"{METRICS_FILE} of run {run.info.run_id}")
         found = {}
     return {**found, **run.data.metrics}
 

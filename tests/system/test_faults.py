@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 import pytest
 from support.fault_proxy import SLOW_DOWN, Answer, Call, Proxy, Reset, Stall, between
-from support.project import STORE_FILE, Project, require_one_line, without_progress
+from support.project import STORE_FILE, Project, Trained, require_one_line, without_progress
 from support.servers import S3Server, new_database, stack_command
 
 from scripts.stack import Stack
@@ -368,6 +368,22 @@ def test_a_disk_without_room_for_the_database(project: Project, small_disk: Path
     done = Project(project.folder, elsewhere).run(*QUICK)
     require_one_line(done, "the database has no space left on its disk")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_disk_without_room_for_a_model(
+    trained: Trained, tmp_path: Path, small_disk: Path
+) -> None:
+    fill(small_disk, 2**18)
+    project = trained.copy(tmp_path)
+    (tmp_path / "messages.csv").write_text("text\nhello\n")
+    full = Project(tmp_path, {**project.environment, "TMPDIR": str(small_disk)})
+    model = "model_uri=models:/spam-classifier/1"
+    for arguments in (
+        ("score", model, "input=messages.csv", "output=scores"),
+        ("evaluate", model, "data=sample"),
+    ):
+        done = full.execute(*arguments)
+        require_one_line(done, "cannot be downloaded: no space is left on this machine's disk")
 
 
 def test_a_disk_that_fills_up_during_training(project: Project, small_disk: Path) -> None:

@@ -1,11 +1,12 @@
 """Errors of other packages, as one line for users."""
 
 import errno
+import shutil
 
 import pytest
 from mlflow.exceptions import MlflowException
 
-from spam_mlflow.error_messages import reason, user_message
+from spam_mlflow.error_messages import reason, require_space, user_message
 from spam_mlflow.errors import UserError
 
 POOL = "HTTPConnectionPool(host='ann:pw@h', port=9): Max retries exceeded with url: /api/2.0/x "
@@ -49,6 +50,21 @@ def test_an_error_of_mlflow_is_explained_in_one_line(text: str, expected: str) -
     assert found.startswith(expected)
     assert "\n" not in found
     assert "pw" not in found
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        shutil.Error([("a", "b", "[Errno 28] No space left on device: 'b'")]),
+        MlflowException("1 file failed:\n OSError(28, 'No space left on device')"),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+    ],
+)
+def test_a_download_that_finds_no_room_says_so(error: Exception) -> None:
+    with pytest.raises(UserError, match=r"^x cannot be downloaded: no space is left .* TMPDIR"):
+        require_space(error, "x")
+    require_space(OSError(errno.ENOENT, "No such file"), "x")
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS])
