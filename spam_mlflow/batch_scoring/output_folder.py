@@ -15,7 +15,7 @@ MANIFEST_FILE = "_manifest.json"
 GOES_ON = "once that is solved, the same command goes on where this one stopped"
 """What to say after an error that is none of the input or the settings."""
 
-_FORMAT = 2  # of these files; raised when the same job would divide or write something otherwise
+_FORMAT = 3  # of these files; raised when the same job would divide or write something otherwise
 
 
 @dataclass(frozen=True)
@@ -144,6 +144,7 @@ class OutputFolder:
                 "scored": scored,
                 "spam": spam,
                 "ham": scored - spam,
+                "low_confidence": sum(r.low_confidence for r in ordered),
                 "rejected": sum(r.rejected for r in ordered),
                 "parts": len(ordered),
             },

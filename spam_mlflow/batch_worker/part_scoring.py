@@ -11,7 +11,7 @@ from . import tables
 from .jobs import Job, Part
 from .readers import Reader, UnreadablePartError
 from .rows import Reject, Rows
-from .version_scoring import SPAM_PROBABILITY, predictions
+from .version_scoring import SPAM_PROBABILITY, low_confidence, predictions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +28,7 @@ class Record:
         weight: The part's share of the input, in bytes.
         scored: Number of rows with a score.
         spam: How many of them are labeled spam.
+        low_confidence: How many of them are unlike all that the model was trained on.
         rejected: Number of rows and files without.
         files: Size and SHA-256 (hex) of the files that were written, by name.
         seconds: Time that it took.
@@ -38,6 +39,7 @@ class Record:
     weight: int
     scored: int
     spam: int
+    low_confidence: int
     rejected: int
     files: Mapping[str, tuple[int, str]]
     seconds: float
@@ -99,6 +101,7 @@ class PartScorer:
             part.weight,
             scored.num_rows,
             scored.column("label").to_pylist().count("spam"),
+            scored.num_rows - scored.column(tables.LOW_CONFIDENCE).null_count,
             len(rejects),
             files,
             round(time.perf_counter() - start, 3),
@@ -150,12 +153,14 @@ class PartScorer:
     def _columns(self, positions: Sequence[int], rows: Rows) -> dict[str, list[Any]]:
         """Return the model's answers; a row that it refuses becomes a problem of the rows."""
         columns: dict[str, list[Any]] = {"label": [], SPAM_PROBABILITY: []}
+        doubts: list[str | None] = []
         if self._job.params.get("explain"):
             columns[tables.EXPLANATION] = []
         for answer in self._answers(positions, rows):
             for name in columns:
                 columns[name] += answer[name].tolist()
-        return columns
+            doubts += low_confidence(answer)
+        return {**columns, tables.LOW_CONFIDENCE: doubts}
 
     def _answers(self, positions: Sequence[int], rows: Rows) -> Iterator["pd.DataFrame"]:
         """Yield the model's answers for rows, by halves where it refuses all of them together."""

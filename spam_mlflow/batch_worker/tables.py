@@ -15,7 +15,10 @@ from .rows import Reject
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SCORES = ("label", "spam_probability", "threshold", "model_version")
+LOW_CONFIDENCE = "low_confidence"
+"""Column with the reason why a score means little; null for other texts, and without such."""
+
+SCORES = ("label", "spam_probability", "threshold", "model_version", LOW_CONFIDENCE)
 """Columns that follow the column `id`."""
 
 EXPLANATION = "explanation"
@@ -31,7 +34,7 @@ def schema(types: "pa.Schema", explain: bool) -> "pa.Schema":
     """
     import pyarrow as pa
 
-    kinds = (pa.string(), pa.float64(), pa.float64(), pa.string())
+    kinds = (pa.string(), pa.float64(), pa.float64(), pa.string(), pa.string())
     fields = [pa.field(name, kind) for name, kind in zip(SCORES, kinds, strict=True)]
     if explain:
         part = pa.struct([("feature", pa.string()), ("contribution", pa.float64())])
@@ -63,7 +66,7 @@ def _parquet(table: "pa.Table") -> bytes:
     from pyarrow import parquet
 
     sink = pa.BufferOutputStream()
-    repeated = ["label", "model_version", "threshold"]
+    repeated = ["label", "model_version", "threshold", LOW_CONFIDENCE]
     parquet.write_table(table, sink, compression="zstd", use_dictionary=repeated)
     return sink.getvalue().to_pybytes()
 

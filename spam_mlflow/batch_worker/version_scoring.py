@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 SPAM_PROBABILITY = "spam_probability"
+_LOW_CONFIDENCE = "low_confidence"
 
 
 def predictions(
@@ -30,6 +31,19 @@ def predictions(
     # As objects: pandas would make them its own kind of strings first, and the version undo that.
     frame = pd.DataFrame({"text": pd.Series(list(texts), dtype=object)})
     return predict(frame, params=params) if params else predict(frame)
+
+
+def low_confidence(answer: pd.DataFrame) -> list[str | None]:
+    """Return for each row of an answer why its score means little, None where it does not.
+
+    A version names reasons only in answers that need some; versions of before never do.
+
+    Args:
+        answer: What `predictions` returned.
+    """
+    if _LOW_CONFIDENCE not in answer:
+        return [None] * len(answer)
+    return [reason or None for reason in answer[_LOW_CONFIDENCE].tolist()]
 
 
 def main(model: str, asked: str, answered: str) -> None:

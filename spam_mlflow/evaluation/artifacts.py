@@ -56,17 +56,26 @@ def write_errors(misclassified: pd.DataFrame, folder: Path) -> None:
     misclassified.to_json(folder / ERRORS_FILE, orient="split", index=False)
 
 
-def write_predictions(report: Report, folder: Path, safe: bool = False) -> None:
+def write_predictions(
+    report: Report,
+    folder: Path,
+    safe: bool = False,
+    doubts: Sequence[str | None] | None = None,
+) -> None:
     """Write `predictions.csv` into `folder`: each message's label, score and predicted label.
 
     Args:
         report: The report of the messages.
         folder: The run's folder.
         safe: As for `csv_cells.write`.
+        doubts: Why the score of each message means little, for a column `low_confidence`; None for
+            no such column.
     """
     columns = [name for name in ("text", "label", "source", "group") if name in report.frame]
     predicted = predicted_labels(report.scores, report.threshold)
     table = report.frame[columns].assign(spam_probability=report.scores, predicted=predicted)
+    if doubts is not None:
+        table["low_confidence"] = [doubt or "" for doubt in doubts]
     csv_cells.write(table, folder / PREDICTIONS_FILE, safe)
 
 

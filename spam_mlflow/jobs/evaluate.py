@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,11 +93,11 @@ def run(settings: EvaluateSettings, cfg: DictConfig) -> float | None:
         title = _title(reference, messages, settings.part, selected)
         run_names.name_run(title, instead_of=settings.model_uri)
         with progress.step(f"Scoring {len(selected.frame):,} messages"):
-            scores = model.spam_probability(list(selected.frame["text"]))
+            scores, doubts = model.scores_and_doubts(list(selected.frame["text"]))
         with progress.step("Writing tables and plots"):
             report = metrics.report(selected.frame, scores, model.thresholds, selected.prefix)
             artifacts.write_config(cfg, folder)
-            _write(report, title, folder, settings.safe_csv)
+            _write(report, doubts, title, folder, settings.safe_csv)
             run_metrics.write(report.metrics, folder, settings.safe_csv)
         with progress.step("Logging to MLflow"):
             run_logging.log_folder(folder)
@@ -105,11 +105,14 @@ def run(settings: EvaluateSettings, cfg: DictConfig) -> float | None:
             charted = run_metrics.charted(report.metrics)
             _log_metrics(charted, model.model_id, active.info.run_id, settings.part)
         _show(report, selected, reference, settings.json)
+        doubtful = len(doubts) - doubts.count(None)
         if settings.json:
             values = _as_data(report, selected, reference, active.info.run_id, settings.part)
+            values["low_confidence"] = doubtful
             print(tables.as_json(values))
         logger.info("View: %s", links.run_page(active.info.run_id))
-        logger.info("Run %s: %s messages scored", active.info.run_id, f"{len(scores):,}")
+        low = f", {doubtful:,} of them with low confidence" if doubtful else ""
+        logger.info("Run %s: %s messages scored%s", active.info.run_id, f"{len(scores):,}", low)
     return report.metrics.get(f"{selected.prefix}_f1")
 
 
@@ -156,8 +159,10 @@ def _title(
     return f"{reference} on {messages.name}{of_part}{counts}"
 
 
-def _write(report: metrics.Report, title: str, folder: Path, safe_csv: bool) -> None:
-    artifacts.write_predictions(report, folder, safe_csv)
+def _write(
+    report: metrics.Report, doubts: Sequence[str | None], title: str, folder: Path, safe_csv: bool
+) -> None:
+    artifacts.write_predictions(report, folder, safe_csv, doubts)
     artifacts.write_errors(metrics.misclassified(report), folder)
     artifacts.write_plots(report, [], title, folder)
 

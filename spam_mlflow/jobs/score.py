@@ -230,11 +230,13 @@ def _report(output: str, found: Inspected, manifest: Mapping[str, Any]) -> None:
         logger.warning("… nor are %s other files", f"{len(problems) - _SHOWN:,}")
     counts = manifest["counts"]
     rejected = f", {counts['rejected']:,} rejected (see {output}/rejects)"
+    doubtful = f", {counts['low_confidence']:,} with low confidence"
     logger.info(
-        "%s holds %s scores, %s of them spam%s; %s scored now, %s a second",
+        "%s holds %s scores, %s of them spam%s%s; %s scored now, %s a second",
         output,
         f"{counts['scored']:,}",
         f"{counts['spam']:,}",
+        doubtful if counts["low_confidence"] else "",
         rejected if counts["rejected"] else "",
         f"{manifest['scored_by_this_call']:,}",
         f"{manifest['messages_per_second']:,.0f}",

@@ -20,7 +20,11 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PyFuncModel
 from mlflow.store.artifact.utils.models import get_model_name_and_version
 
-from spam_mlflow.batch_worker.version_scoring import SPAM_PROBABILITY, predictions
+from spam_mlflow.batch_worker.version_scoring import (
+    SPAM_PROBABILITY,
+    low_confidence,
+    predictions,
+)
 from spam_mlflow.error_messages import require_space
 from spam_mlflow.errors import UserError
 from spam_mlflow.registry import model_files
@@ -52,8 +56,17 @@ class LoadedModel:
 
     def spam_probability(self, texts: Sequence[str]) -> np.ndarray:
         """Return the spam probability of each text, shape (texts,), float64."""
+        return self.scores_and_doubts(texts)[0]
+
+    def scores_and_doubts(self, texts: Sequence[str]) -> tuple[np.ndarray, list[str | None]]:
+        """Return the spam probabilities, and for each text why its score means little.
+
+        Returns:
+            Array of shape (texts,), float64, and for each text a reason, None where there is none
+            and for versions that name none.
+        """
         table = predictions(self.predict, texts)
-        return table[SPAM_PROBABILITY].to_numpy(dtype=np.float64)
+        return table[SPAM_PROBABILITY].to_numpy(dtype=np.float64), low_confidence(table)
 
 
 def run_of(client: MlflowClient, model_uri: str) -> Run | None:

@@ -61,6 +61,9 @@ async function check(event) {
     const row = answer.predictions[0];
     part("result").hidden = false;
     part("verdict").replaceChildren("This is ", element("span", row.label, `label-${row.label}`));
+    const doubt = row.low_confidence ? `Low confidence: ${row.low_confidence}.` : "";
+    part("doubt").textContent = doubt && `${doubt} Do not act on this label.`;
+    part("doubt").hidden = !doubt;
     showBar(row.spam_probability, model.threshold);
     const id = answer.inference_ids ? answer.inference_ids[0] : null;
     part("judge").replaceChildren(...(id ? buttons(id) : []));
@@ -69,7 +72,7 @@ async function check(event) {
     const failed = (await Promise.allSettled(parts))
       .filter((one) => one.status === "rejected").map((one) => one.reason.message);
     if (isOver()) return;
-    say([`This is ${row.label}.`, ...new Set(failed)].join(" "));
+    say([`This is ${row.label}.`, ...(doubt ? [doubt] : []), ...new Set(failed)].join(" "));
   } catch (error) {
     if (isOver()) return;
     part("result").hidden = true;

@@ -61,6 +61,9 @@ def test_scores_are_those_of_the_model_and_the_call_is_repeatable(
     assert found["explanation"][1][0]["contribution"] > 0
     spam = int((expected >= 0.9).sum())
     counts = {"scored": 6, "spam": spam, "ham": 6 - spam, "rejected": 2, "parts": 3}
+    counts["low_confidence"] = int(found["low_confidence"].notna().sum())
+    assert found["low_confidence"][3] == "the model was not trained on Cyrillic script"
+    assert f"{counts['low_confidence']} with low confidence" in done.stderr
     assert manifest(folder / "out")["counts"] == counts
     again = trained_project.run(*command, "part_rows=4")
     assert "out holds 6 scores" in again.stderr

@@ -337,7 +337,10 @@ def submit(page: Page, text: str) -> None:
 
 def check(page: Page, text: str) -> None:
     submit(page, text)
-    page.wait("/^This is (ham|spam)\\.$/.test(document.getElementById('status').textContent)")
+    page.wait(
+        "/^This is (ham|spam)\\.( Low confidence: .*)?$/"
+        ".test(document.getElementById('status').textContent)"
+    )
 
 
 def test_the_page_shows_label_probability_words_and_takes_feedback(app: App, page: Page) -> None:
@@ -389,6 +392,20 @@ def test_the_page_shows_the_message_that_was_checked_last(page: Page) -> None:
     assert page.value("document.getElementById('words').textContent") == HAM
 
 
+def test_the_page_warns_where_a_text_is_unlike_what_was_trained_on(page: Page) -> None:
+    check(page, "Привет как дела дорогой друг")
+    reason = "Low confidence: 5 of 5 words are unknown to the model."
+    assert page.shown("#doubt")
+    shown = page.value("document.getElementById('doubt').textContent")
+    assert shown == f"{reason} Do not act on this label."
+    assert reason in page.value("document.getElementById('status').textContent")
+    assert page.accessibility_faults() == []
+    page.opened.set_viewport_size({"width": 360, "height": 700})
+    assert page.cut_off() == []
+    check(page, HAM)
+    assert page.shown("#doubt") == []
+
+
 def test_the_page_shows_similar_messages_and_takes_feedback_on_them(app: App, page: Page) -> None:
     text = "Your quagga parcel \U0001f600 is waiting at gate 12, come and collect it"
     (known,) = app.score([text.replace("12", "13")])["inference_ids"]
@@ -412,7 +429,7 @@ def test_who_may_not_read_sees_the_verdict_and_may_judge(app: App) -> None:
         opened.value("document.getElementById('text').value = 'of a scorer, and to be judged'")
         opened.value("document.getElementById('ask').requestSubmit()")
         opened.wait(
-            f"/^This is (ham|spam)\\. the token 'shop' has not the scope 'read'$/.test({status})"
+            f"/^This is (ham|spam)\\..* the token 'shop' has not the scope 'read'$/.test({status})"
         )
         assert opened.value("document.querySelectorAll('#words .word').length") > 0
         opened.value("document.querySelector('#judge button').click()")

@@ -44,6 +44,8 @@ def predict(frame: pd.DataFrame, params: Any = None) -> pd.DataFrame:
     answer: dict[str, list[Any]] = {"label": label, "spam_probability": spam}
     if params and params.get("explain"):
         answer["explanation"] = [[{"feature": "length", "contribution": p}] for p in spam]
+    if any("unlike" in text for text in frame["text"]):
+        answer["low_confidence"] = ["not known" if "unlike" in text else "" for text in frame["text"]]
     return pd.DataFrame(answer)
 
 
@@ -303,20 +305,33 @@ def test_ids_and_carried_columns_keep_their_types(tmp_path: Path) -> None:
     assert found.column("at").to_pylist() == ["1.5", "2.5", "3.5"]
 
 
+def test_why_a_score_means_little_stands_beside_it(tmp_path: Path) -> None:
+    texts = ["fine", "unlike", "poison", "unlike all", "fine too"]
+    table = pa.table({"text": texts, "low_confidence": list("abcde")})
+    pq.write_table(table, tmp_path / "a.parquet")
+    scored = score(tmp_path, tmp_path / "out", part_rows=2, carried=("low_confidence",))
+    reasons = scored.table.column("low_confidence").to_pylist()
+    assert reasons == [None, "not known", "not known", None]
+    assert scored.table.column("input_low_confidence").to_pylist() == ["a", "b", "d", "e"]
+    assert [record.low_confidence for record in scored.records] == [1, 1, 0]
+
+
 @pytest.mark.parametrize("output", ["csv", "jsonl"])
 def test_outputs_hold_the_same_scores(tmp_path: Path, output: str) -> None:
-    texts = [f"text number {n}" for n in range(12)]
+    texts = [f"text number {n}" for n in range(11)] + ["unlike all"]
     write_csv(tmp_path / "a.csv", [["text"], *([text] for text in texts)])
     expected = score(tmp_path / "a.csv", tmp_path / "out", params={"explain": True}).table
     score(tmp_path / "a.csv", tmp_path / "other", output=output, params={"explain": True})
     file = tmp_path / "other" / f"part-00000.{output}"
     if output == "csv":
-        found = pd.read_csv(file, converters={"explanation": json.loads}).to_dict("records")
+        converters = {"explanation": json.loads, "low_confidence": lambda cell: cell or None}
+        found = pd.read_csv(file, converters=converters).to_dict("records")  # type: ignore[arg-type]
     else:
         found = [json.loads(line) for line in file.read_text().splitlines()]
     assert found == expected.to_pylist()
     assert list(found[0]) == [
-        *("id", "label", "spam_probability", "threshold", "model_version", "explanation"),
+        *("id", "label", "spam_probability", "threshold", "model_version"),
+        *("low_confidence", "explanation"),
     ]
 
 
@@ -337,7 +352,7 @@ def test_a_safe_csv_file_holds_no_formula(tmp_path: Path) -> None:
     assert not any(cell.startswith(tuple("=+-@")) for cell in cells)
     assert [[formulas.unescaped(cell) for cell in row] for row in files[True]] == files[False]
     assert files[False][1][0] == "=a.parquet:1"
-    assert files[True][1][7] == "-1.5"
+    assert files[True][1][8] == "-1.5"
 
 
 def test_lines_of_json_hold_what_json_cannot_as_text_or_null(tmp_path: Path) -> None:
@@ -625,7 +640,7 @@ IDENTITY = Identity({"files": ["a"]}, {"digest": "b"}, {"columns": ()})
 def complete(folder: Folder, number: int) -> Record:
     folder.write(f"part-{number:05d}.parquet", b"scores")
     files = {f"part-{number:05d}.parquet": (6, "digest")}
-    record = Record(number, IDENTITY.fingerprint, 10, 5, 1, 0, files, 0.1)
+    record = Record(number, IDENTITY.fingerprint, 10, 5, 1, 2, 0, files, 0.1)
     folder.write(f"_parts/part-{number:05d}.json", record.to_json().encode())
     return record
 
@@ -737,8 +752,9 @@ def test_a_version_from_before_the_scorer_scores_by_its_own_code(tmp_path: Path)
     begun = replace(job(source, found, columns(), tmp_path / "out"), model=str(tmp_path / "_model"))
     records: list[Record] = []
     local_engine.score(begun, plan.parts(begun, 5), 1, tmp_path / "_scratch", records.append)
-    scores = Scored(tmp_path / "out", records).table.column("spam_probability").to_pylist()
-    assert scores == expected["spam_probability"]
+    table = Scored(tmp_path / "out", records).table
+    assert table.column("spam_probability").to_pylist() == expected["spam_probability"]
+    assert table.column("low_confidence").null_count == table.num_rows  # it knows of no such thing
     refused = replace(begun, params={"sharpness": 2})
     with pytest.raises(UserError, match="the model takes no sharpness"):
         local_engine.score(
