@@ -21,7 +21,7 @@ import pytest
 from support.project import ROOT
 from support.servers import storage
 
-from spam_mlflow.batch_scoring import inspection, listing, local_engine, plan
+from spam_mlflow.batch_scoring import inspection, listing, local_engine, output_folder, plan
 from spam_mlflow.batch_scoring.inspection import Columns
 from spam_mlflow.batch_scoring.output_folder import Identity, OutputFolder
 from spam_mlflow.batch_worker import formulas, part_scoring, process, readers
@@ -45,7 +45,9 @@ def predict(frame: pd.DataFrame, params: Any = None) -> pd.DataFrame:
     if params and params.get("explain"):
         answer["explanation"] = [[{"feature": "length", "contribution": p}] for p in spam]
     if any("unlike" in text for text in frame["text"]):
-        answer["low_confidence"] = ["not known" if "unlike" in text else "" for text in frame["text"]]
+        answer["low_confidence"] = [
+            "not known" if "unlike" in text else "" for text in frame["text"]
+        ]
     return pd.DataFrame(answer)
 
 
@@ -324,8 +326,10 @@ def test_outputs_hold_the_same_scores(tmp_path: Path, output: str) -> None:
     score(tmp_path / "a.csv", tmp_path / "other", output=output, params={"explain": True})
     file = tmp_path / "other" / f"part-00000.{output}"
     if output == "csv":
-        converters = {"explanation": json.loads, "low_confidence": lambda cell: cell or None}
-        found = pd.read_csv(file, converters=converters).to_dict("records")  # type: ignore[arg-type]
+        converters = {"explanation": json.loads}
+        table = pd.read_csv(file, converters=converters, keep_default_na=False)
+        rows = table.to_dict("records")
+        found = [{**row, "low_confidence": row["low_confidence"] or None} for row in rows]
     else:
         found = [json.loads(line) for line in file.read_text().splitlines()]
     assert found == expected.to_pylist()
@@ -661,7 +665,8 @@ def test_only_complete_parts_of_the_same_job_are_taken_over(tmp_path: Path) -> N
     assert list(records) == [0]
     output.finish(IDENTITY, [records[0], complete(folder, 1)], {"engine": "local"})
     manifest = json.loads((tmp_path / "out/_manifest.json").read_text())
-    assert manifest["counts"] == {"scored": 10, "spam": 2, "ham": 8, "rejected": 0, "parts": 2}
+    expected = {"scored": 10, "spam": 2, "ham": 8, "low_confidence": 4, "rejected": 0, "parts": 2}
+    assert manifest["counts"] == expected
     assert sorted(manifest["files"]) == ["part-00000.parquet", "part-00001.parquet"]
     # Another call may be writing the new one.
     assert list((tmp_path / "out").rglob(f"{TEMPORARY}*")) == [new]
@@ -691,6 +696,18 @@ def test_another_job_is_refused(tmp_path: Path, change: dict[str, Any], message:
     output.begin(IDENTITY)
     with pytest.raises(UserError, match=f"holds scores with {message}; give a new folder"):
         output.begin(replace(IDENTITY, **change))
+
+
+def test_a_folder_that_an_earlier_version_began_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its parts lack columns that those of this version have."""
+    output = OutputFolder(Folder(str(tmp_path)), "out")
+    with monkeypatch.context() as patch:
+        patch.setattr(output_folder, "_FORMAT", 2)
+        output.begin(IDENTITY)
+    with pytest.raises(UserError, match="holds scores with another version of this project"):
+        output.begin(IDENTITY)
 
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
