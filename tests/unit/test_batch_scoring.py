@@ -45,7 +45,8 @@ def predict(frame: pd.DataFrame, params: Any = None) -> pd.DataFrame:
     if params and params.get("explain"):
         answer["explanation"] = [[{"feature": "length", "contribution": p}] for p in spam]
     if any("unlike" in text for text in frame["text"]):
-        answer["low_confidence"] = [
+        low = ["not known" if "unlike" in text else "" for text in frame["text"]]
+        answer["low_confidence"] = low
             "not known" if "unlike" in text else "" for text in frame["text"]
         ]
     return pd.DataFrame(answer)
