@@ -304,8 +304,8 @@ class KerasScorer:
         return np.asarray(self._network(rows, training=False))[:, 1].astype(np.float64)
 
     def scores_and_doubts(self, texts: Sequence[str]) -> tuple[np.ndarray, list[str | None]]:
-        """Return the spam probabilities; a network cannot tell what it was not trained on."""
-        return self.spam_probability(texts), [None] * len(texts)
+        """Return the spam probabilities, and for each text why its score means little."""
+        return self.spam_probability(texts), self._vectorizer.doubts(texts)
 
     def explanations(self, texts: Sequence[str]) -> list[list[dict[str, Any]]]:
         """Refuse, since the scores of a network are no sum over features.

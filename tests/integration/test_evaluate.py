@@ -14,6 +14,7 @@ from spam_mlflow.tracking import run_metrics
 SAMPLE = ROOT / "spam_mlflow" / "data" / "sources" / "sample.csv"
 PREDICTIONS = "predictions.csv"
 MESSAGES = ("Ok, see you at seven then", "Subscribe to my channel for free gift cards")
+FOREIGN = "Selamat pagi, Anda menang hadiah"
 
 
 def test_evaluating_the_version_gives_the_metrics_of_training(
@@ -38,7 +39,8 @@ def test_evaluating_the_version_gives_the_metrics_of_training(
 def test_a_model_can_be_evaluated_on_all_of_another_file(
     trained: Trained, trained_project: Project, tmp_path: Path
 ) -> None:
-    rows = "".join(f'"{text}",{label}\n' for text, label in zip(MESSAGES, ["0", "1"], strict=True))
+    texts = zip((*MESSAGES, FOREIGN), ["0", "1", "1"], strict=True)
+    rows = "".join(f'"{text}",{label}\n' for text, label in texts)
     (tmp_path / "own.csv").write_text(f"text,label\n{rows},1\n")
     done = trained_project.run(
         "evaluate",

@@ -47,8 +47,6 @@ def predict(frame: pd.DataFrame, params: Any = None) -> pd.DataFrame:
     if any("unlike" in text for text in frame["text"]):
         low = ["not known" if "unlike" in text else "" for text in frame["text"]]
         answer["low_confidence"] = low
-            "not known" if "unlike" in text else "" for text in frame["text"]
-        ]
     return pd.DataFrame(answer)
 
 

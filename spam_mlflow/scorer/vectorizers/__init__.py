@@ -46,6 +46,10 @@ class Vectorizer(Protocol):
         """
         ...
 
+    def doubts(self, texts: Sequence[str]) -> list[str | None]:
+        """Return for each text why a score of it means little, None where it is a familiar one."""
+        ...
+
     def to_dict(self) -> dict[str, Any]:
         """Return the whole state as JSON-ready data; `kind` names the class for `from_dict`."""
         ...

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..normalization import skeleton
-from . import character_ngrams, style_features
+from . import character_ngrams, familiarity, style_features
 from .chunk_memory import END, ChunkMemory, Chunks, Lists
 from .signals import Signals
 from .sparse_rows import Places
@@ -33,7 +33,8 @@ class Grams(NamedTuple):
         owners: Position of each gram's text, shape (grams,), int64.
         ids: The grams as keys or as columns, depending on the reader, shape (grams,), int64.
         style: Style features, then signals, shape (texts, style features + signals), float32.
-        unknown: Share of the tokens of each text that are not in the vocabulary, shape (texts,).
+        unknown: For each text, the unknown tokens as a share of these and the known words, shape
+            (texts,): known numbers and signs, which any language has, do not count.
     """
 
     owners: np.ndarray
@@ -82,14 +83,16 @@ class GramReader:
         if self._signals:
             found = chunks.signals.owners(owner), chunks.signals.numbers
             style = np.hstack([style, self._signals.features(*found, len(normal))])
-        tokens = np.bincount(numbers[0], minlength=len(normal))
-        known = np.bincount(numbers[0], numbers[1] > 0, minlength=len(normal))
         return Grams(
             np.concatenate([chunks.grams.owners(owner), owners]),
             np.concatenate([chunks.grams.numbers, ids]),
             style,
-            1 - known / np.maximum(tokens, 1),
+            self._unknown(*numbers, len(normal)),
         )
+
+    def _unknown(self, owners: np.ndarray, numbers: np.ndarray, texts: int) -> np.ndarray:
+        """Return `Grams.unknown`, which is asked for new texts alone."""
+        return np.zeros(texts)
 
     def _new_memory(self) -> ChunkMemory:
         return ChunkMemory(len(CHUNK_COUNTS), self._gram_type)
@@ -197,6 +200,8 @@ class ColumnReader(GramReader):
     ) -> None:
         super().__init__(characters, skeleton, vocabulary.words, vocabulary.shapes, signals)
         self._vocabulary, self._segmenter = vocabulary, segmenter
+        kinds = [True, *map(familiarity.is_word, vocabulary.words)]
+        self._counts_as_word = np.array(kinds)  # by number; 0 is that of unknown tokens
 
     def places(self, normal: Sequence[str]) -> tuple[list[list[str]], Places, Places]:
         """Return the chunks of normalized texts, and in which of them their features are.
@@ -237,6 +242,11 @@ class ColumnReader(GramReader):
         characters = np.repeat(starts, lengths) + np.arange(lengths.sum()) - last
         shares = np.repeat(1 / lengths, lengths)
         return Places(np.repeat(columns, lengths), chunk[characters], shares)
+
+    def _unknown(self, owners: np.ndarray, numbers: np.ndarray, texts: int) -> np.ndarray:
+        counted = np.bincount(owners, self._counts_as_word[numbers], minlength=texts)
+        unknown = np.bincount(owners[numbers == 0], minlength=texts)
+        return np.where(counted, unknown / np.maximum(counted, 1), 1)
 
     def _encoded(self, owners: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         columns = self._vocabulary.find(keys)

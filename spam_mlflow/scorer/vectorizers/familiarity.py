@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Collection
 
 _WORD = re.compile(r"[^\W\d_]{2,}")
-_FEWEST_WORDS = 3  # of a text whose share of unknown words says something
+_TOKEN = re.compile(r"\w+|[^\w\s]")
+_FEWEST_WORDS = 3  # of a text that may be doubted although one of its words is known
 _UNKNOWN_SHARE = 0.5  # of English messages, 2 to 5 % reach it; of Indonesian ones, 92 %
 _TRAINED_SHARE = 0.01  # of the known words, from which on a script counts as trained on
 
-PERHAPS_UNKNOWN = 0.3
-"""Share of unknown tokens, numbers and signs included, below which no text need be looked at."""
+PERHAPS_UNKNOWN = 0.45
+"""Share of unknown tokens, as `ColumnReader` counts them, below which no text need be looked at."""
 
 
 def scripts(words: Collection[str]) -> frozenset[str]:
@@ -30,24 +31,51 @@ def shares(text: str) -> dict[str, float]:
     return {s: n / found.total() for s, n in found.most_common() if n >= 0.001 * found.total()}
 
 
-def doubt(text: str, known: Collection[str], trained_scripts: frozenset[str]) -> str | None:
+def doubt(
+    text: str, known: Collection[str], trained_scripts: frozenset[str], judge_words: bool = True
+) -> str | None:
     """Return why a score of a text means little, None where it is like what was trained on.
 
     Args:
-        text: A normalized text.
-        known: Words of the model's vocabulary.
+        text: A text as the model reads it.
+        known: Tokens of the model's vocabulary, as `tokens` returns them.
         trained_scripts: As `scripts` returns them.
+        judge_words: Whether single unknown words tell anything: not where the vocabulary lacks many
+            words that were trained on.
     """
     letters = [c for c in text if c.isalpha()]
     foreign = Counter(script for c in letters if (script := _script(c)) not in trained_scripts)
     if foreign.total() * 2 > len(letters) > 1:
         script = foreign.most_common(1)[0][0].capitalize()
         return f"the model was not trained on {script} script"
-    words = _WORD.findall(text.casefold())
-    unknown = sum(word not in known for word in words)
-    if len(words) >= _FEWEST_WORDS and unknown >= _UNKNOWN_SHARE * len(words):
-        return f"{unknown} of {len(words)} words are unknown to the model"
+    found = words(text)
+    unknown = sum(word not in known for word in found)
+    least = _UNKNOWN_SHARE if len(found) >= _FEWEST_WORDS else 1
+    if judge_words and found and unknown >= least * len(found):
+        verb = "is" if len(found) == 1 else "are"
+        return f"{unknown} of {_counted(len(found))} {verb} unknown to the model"
+    if not any(token in known for token in tokens(text)):
+        return "nothing in the text is known to the model"
     return None
+
+
+def is_word(token: str) -> bool:
+    """Return whether a token is a word of letters, no number or sign."""
+    return _WORD.fullmatch(token) is not None
+
+
+def words(text: str) -> list[str]:
+    """Return the words of a text that count: letters alone, two or more, casefolded."""
+    return _WORD.findall(text.casefold())
+
+
+def tokens(text: str) -> list[str]:
+    """Return the words, numbers and signs of a text, casefolded."""
+    return _TOKEN.findall(text.casefold())
+
+
+def _counted(count: int) -> str:
+    return f"{count} word" if count == 1 else f"{count} words"
 
 
 def _script(letter: str) -> str:

@@ -262,6 +262,11 @@ class NgramVectorizer:
         owners = found.rows[starts]
         return np.column_stack([np.bincount(owners, p, minlength=texts) for p in products])
 
+    def doubts(self, texts: Sequence[str]) -> list[str | None]:
+        """Return what `familiarity.doubt` says of each text."""
+        parts = batches([normalize(text) for text in texts])
+        return [doubt for part in parts for doubt in self._doubts(part, self._count(part).unknown)]
+
     def _doubts(self, normal: Sequence[str], unknown: np.ndarray) -> list[str | None]:
         found: list[str | None] = [None] * len(normal)
         for at in np.flatnonzero(unknown >= familiarity.PERHAPS_UNKNOWN).tolist():

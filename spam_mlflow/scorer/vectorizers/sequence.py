@@ -6,10 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from . import familiarity
+
 # As in Keras 2's Tokenizer, these characters become spaces (the apostrophe stays), the text is
 # lowercased, and words are split at single spaces.
 _FILTERED = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n'
 _TABLE = str.maketrans(dict.fromkeys(_FILTERED, " "))
+_MANY_WORDS = 5000  # of a vocabulary that hardly leaves out what English messages consist of
 
 
 class SequenceVectorizer:
@@ -26,7 +29,7 @@ class SequenceVectorizer:
 
     def __init__(self, max_words: int, max_sequence: int) -> None:
         self.max_words, self.max_sequence = max_words, max_sequence
-        self.word_index: dict[str, int] = {}
+        self._set_words({})
 
     def fit_transform(self, texts: Sequence[str]) -> np.ndarray:
         """Number the words of `texts` by falling frequency, and return the texts' rows.
@@ -41,8 +44,14 @@ class SequenceVectorizer:
         """
         counts = Counter(word for text in texts for word in _words(text))
         ranked = counts.most_common(self.max_words - 1)
-        self.word_index = {word: rank for rank, (word, _) in enumerate(ranked, start=1)}
+        self._set_words({word: rank for rank, (word, _) in enumerate(ranked, start=1)})
         return self.transform(texts)
+
+    def _set_words(self, word_index: dict[str, int]) -> None:
+        self.word_index = word_index
+        # Words of the vocabulary may hold apostrophes and digits.
+        self._tokens = frozenset(t for word in word_index for t in familiarity.tokens(word))
+        self._scripts = familiarity.scripts(word_index)
 
     def transform(self, texts: Sequence[str]) -> np.ndarray:
         """Return the texts' word numbers, shape (texts, max_sequence), int32."""
@@ -53,6 +62,12 @@ class SequenceVectorizer:
             if kept:
                 row[-len(kept) :] = kept
         return rows
+
+    def doubts(self, texts: Sequence[str]) -> list[str | None]:
+        """Return what `familiarity.doubt` says of each text."""
+        count = len(self.word_index)
+        judge = count >= _MANY_WORDS or count < self.max_words - 1  # else many were left out
+        return [familiarity.doubt(text, self._tokens, self._scripts, judge) for text in texts]
 
     def to_dict(self) -> dict[str, Any]:
         """Return settings and vocabulary as JSON-ready data."""
@@ -67,7 +82,7 @@ class SequenceVectorizer:
     def from_dict(cls, state: Mapping[str, Any]) -> "SequenceVectorizer":
         """Return the fitted vectorizer whose `to_dict` returned `state`."""
         vectorizer = cls(state["max_words"], state["max_sequence"])
-        vectorizer.word_index = dict(state["word_index"])
+        vectorizer._set_words(dict(state["word_index"]))
         return vectorizer
 
 
