@@ -8,6 +8,8 @@ import os
 import re
 from collections.abc import Mapping
 
+import pandas as pd
+
 from spam_mlflow.data.messages import Messages
 from spam_mlflow.data.splitters import Split
 from spam_mlflow.evaluation.artifacts import metrics_table
@@ -38,10 +40,7 @@ Intended for finding spam among messages like those of its training data, to be 
 look. Not intended for other languages, long documents, or decisions about people.
 
 ```python
-import mlflow
-
-model = mlflow.pyfunc.load_model("models:/spam-classifier@champion")
-model.predict(["Ok, see you at seven then"])
+{code}
 ```
 
 Input: one text. Output: `label`, `spam_probability`, `ham_probability`. A text is labeled spam
@@ -63,15 +62,31 @@ Training took {seconds:.1f} s on a machine with {cores} processor cores, without
 needed. Its emissions were not measured.
 
 ## Limits
-Only for texts like those it was trained on, in their language and of their kinds; the UCI
-collections are messages of the years 2004 to 2014. An answer of the served model says where a text
-is unlike all of them (`low_confidence`): its score means little then. Labels are the
-collections' own, errors included. A spammer who knows the model can get past it. Do not delete
-messages because of its prediction alone: keep what it labels as spam where people can look.
+Only for texts like those it was trained on, in their language and of their kinds.{age}
+An answer of the served model says where most of a text is unknown to the model (`low_confidence`):
+its score means little then. Labels are those of the data, errors included. A spammer who knows the
+model can get past it. Do not delete messages because of its prediction alone: keep what it labels
+as spam where people can look.
 """
 
+_FROM_MLFLOW = """import mlflow
+
+model = mlflow.pyfunc.load_model("{uri}")
+model.predict(["Ok, see you at seven then"])"""
+
+_FROM_FILES = """from pathlib import Path
+
+from spam_mlflow.scorer.classifier import Classifier
+
+model = Classifier.load(Path("keras"))  # the folder beside this card
+model.spam_probability(["Ok, see you at seven then"])"""
+
+_AGE = " UCI's\ncollections are messages of the years 2004 to 2014."
+_UCI = frozenset({"uci_sms", "uci_youtube", "uci-spam-sms", "uci-youtube-spam"})
+"""Names of UCI's collections as sources."""
+
 _TASK = "text-classification"
-_ENGLISH = ("uci", "sample", "tutorial")  # data whose language and license are known
+_ENGLISH = ("uci", "sample", "tutorial", "modern")  # data whose language and license are known
 _HUB_METRICS = {
     "f1": "f1",
     "precision": "precision",
@@ -89,6 +104,7 @@ def write(
     split: Split,
     metrics: Mapping[str, float],
     choice: str,
+    model_uri: str | None,
 ) -> str:
     """Return the model card as Markdown, with a YAML header.
 
@@ -98,6 +114,7 @@ def write(
         split: Their split.
         metrics: Metrics of the run by name; those that start with "test_" are shown.
         choice: How the threshold was chosen, and what it lets pass.
+        model_uri: Where MLflow has the model; None if it has not, and there are only its files.
     """
     sizes = split.frame.groupby(["source", "label", "part"]).size().unstack(fill_value=0)
     rows = [
@@ -109,6 +126,8 @@ def write(
         header=_header(metadata, messages, split, metrics),
         summary=f"{in_short}; {_data_in_short(messages, split)}",
         languages=_languages(split),
+        code=_FROM_MLFLOW.format(uri=model_uri) if model_uri else _FROM_FILES,
+        age=_AGE if _UCI & set(_trained_on(split)["source"]) else "",
         seconds=metrics.get("fit_seconds", 0.0),
         cores=os.cpu_count() or 1,
         architecture=metadata.architecture,
@@ -171,18 +190,24 @@ def summary(metrics: Mapping[str, float], prefix: str, threshold: float) -> str:
 
 def _languages(split: Split) -> str:
     """Return in words what the messages that were trained on are written in."""
-    texts = split.frame.loc[split.frame["part"] != "test", "text"]
+    rows = _trained_on(split)
+    texts = rows["text"]
     words = [set(_WORD.findall(text.casefold())) for text in texts]
     letters = familiarity.shares("".join(texts))
     written = ", ".join(f"{s.capitalize()} {share:.1%}" for s, share in letters.items())
     english = sum(bool(of_text & _ENGLISH_WORDS) for of_text in words) / max(len(words), 1)
-    sources = ", ".join(sorted(split.frame["source"].unique()))
+    sources = ", ".join(sorted(rows["source"].unique()))
     extra = f"; in addition, {len(split.extra):,} of `modern`" if len(split.extra) else ""
     return (
         f"{len(texts):,} messages of {sources}{extra}. Script of the letters: {written or 'none'}. "
         f"{english:.0%} of the messages hold one of the commonest English words, so that they are "
         f"{'mostly' if english > _MOSTLY else 'mostly not'} English."
     )
+
+
+def _trained_on(split: Split) -> pd.DataFrame:
+    """Return the messages that the model was trained and tuned on, without additional ones."""
+    return split.frame[split.frame["part"] != "test"]
 
 
 def _data_in_short(messages: Messages, split: Split) -> str:

@@ -88,7 +88,8 @@ def _tracked(
     lineage.log_data(messages, split)
     run_logging.log_preset(settings.preset)
     epoch_log = run_logging.EpochLog()
-    fitted, metrics = _train(experiment, settings, title, folder, epoch_log)
+    uri = f"runs:/{run_id}/model"
+    fitted, metrics = _train(experiment, settings, title, folder, epoch_log, uri)
     unregistered = _why_unregistered(settings, messages, fitted)
     pending = PendingRun(
         run_id=run_id,
@@ -104,7 +105,7 @@ def _tracked(
     version = pending_run.log(pending, folder, fitted.classifier, fitted.linear_weights)
     registered = f", registered as models:/{runs.REGISTERED_MODEL}/{version}" if version else ""
     if settings.register and unregistered:
-        registered = f", logged as runs:/{run_id}/model; not registered, since {unregistered}"
+        registered = f", logged as {uri}; not registered, since {unregistered}"
     logger.info("View: %s", links.run_page(run_id))
     logger.info("Run %s: %s%s", run_id, _shown(metrics), registered)
     return metrics
@@ -139,6 +140,7 @@ def _train(
     title: str,
     folder: Path,
     on_epoch: EpochListener,
+    model_uri: str | None = None,
 ) -> tuple[Fit, dict[str, float]]:
     """Fit, score each part once, write the files, and return the fit and the metrics by name."""
     fitted = experiment.fit(folder, on_epoch)
@@ -156,7 +158,7 @@ def _train(
         "train_messages_per_second": fitted.messages_per_second,
     }
     metrics = validation.metrics | test.metrics | fitted.choice.metrics | speed
-    experiment.write(fitted, test, metrics, title, folder, settings.safe_csv)
+    experiment.write(fitted, test, metrics, title, folder, settings.safe_csv, model_uri)
     return fitted, metrics
 
 

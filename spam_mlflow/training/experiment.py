@@ -159,6 +159,7 @@ class Experiment:
         title: str,
         folder: Path,
         safe_csv: bool = False,
+        model_uri: str | None = None,
     ) -> None:
         """Write the files of a run: split, plots, tables, model card and model.
 
@@ -169,6 +170,7 @@ class Experiment:
             title: Title of every plot.
             folder: Folder for the files.
             safe_csv: As for `csv_cells.write`.
+            model_uri: As for `model_card.write`.
         """
         with progress.step("Writing tables, plots and model"):
             artifacts.write_split(self.split, folder, safe_csv)
@@ -177,7 +179,12 @@ class Experiment:
             artifacts.write_errors(metrics.misclassified(test), folder)
             artifacts.write_predictions(test, folder, safe_csv)
             card = model_card.write(
-                fitted.classifier.metadata, self.messages, self.split, values, str(fitted.choice)
+                fitted.classifier.metadata,
+                self.messages,
+                self.split,
+                values,
+                str(fitted.choice),
+                model_uri,
             )
             (folder / CARD_FILE).write_text(card, encoding="utf-8")
             fitted.classifier.save(folder / KERAS_FOLDER)

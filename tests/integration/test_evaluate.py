@@ -14,7 +14,6 @@ from spam_mlflow.tracking import run_metrics
 SAMPLE = ROOT / "spam_mlflow" / "data" / "sources" / "sample.csv"
 PREDICTIONS = "predictions.csv"
 MESSAGES = ("Ok, see you at seven then", "Subscribe to my channel for free gift cards")
-FOREIGN = "Selamat pagi, Anda menang hadiah"
 
 
 def test_evaluating_the_version_gives_the_metrics_of_training(
@@ -39,8 +38,7 @@ def test_evaluating_the_version_gives_the_metrics_of_training(
 def test_a_model_can_be_evaluated_on_all_of_another_file(
     trained: Trained, trained_project: Project, tmp_path: Path
 ) -> None:
-    texts = zip((*MESSAGES, FOREIGN), ["0", "1", "1"], strict=True)
-    rows = "".join(f'"{text}",{label}\n' for text, label in texts)
+    rows = "".join(f'"{text}",{label}\n' for text, label in zip(MESSAGES, ["0", "1"], strict=True))
     (tmp_path / "own.csv").write_text(f"text,label\n{rows},1\n")
     done = trained_project.run(
         "evaluate",
@@ -60,6 +58,22 @@ def test_a_model_can_be_evaluated_on_all_of_another_file(
     assert "1 of 3 rows were rejected" in done.stderr
     assert "text is empty" in (tmp_path / "out" / "rejected.csv").read_text()
     assert trained_project.last_run().data.metrics["test_accuracy"] == 1
+
+
+def test_why_a_score_means_little_stands_in_the_predictions(
+    trained_project: Project, tmp_path: Path
+) -> None:
+    foreign = "Selamat pagi, Anda menang hadiah"
+    frame = pd.DataFrame({"text": [*MESSAGES, foreign], "label": ["ham", "spam", "spam"]})
+    frame.to_csv(tmp_path / "own.csv", index=False)
+    uri, out = "model_uri=models:/spam-classifier/1", tmp_path / "out"
+    data = ("data=csv", f"data.path={tmp_path / 'own.csv'}", "part=all", f"output_dir={out}")
+    done = trained_project.run("evaluate", uri, *data, "--json")
+    assert done.returncode == 0, done.stderr
+    told = pd.read_csv(out / PREDICTIONS, keep_default_na=False).set_index("text")["low_confidence"]
+    assert told[foreign] == "5 of 5 words are unknown to the model"
+    assert json.loads(done.stdout)["low_confidence"] == (told != "").sum()
+    assert f"3 messages scored, {(told != '').sum()} of them with low confidence" in done.stderr
 
 
 def evaluate(project: Project, *arguments: str) -> Run:

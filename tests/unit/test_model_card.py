@@ -23,11 +23,11 @@ METRICS = {
 }
 
 
-def card(name: str = "uci") -> str:
+def card(name: str = "uci", source: str = "uci_sms", uri: str | None = "runs:/1/model") -> str:
     frame = pd.DataFrame(
-        {"text": ["a", "b"], "label": ["ham", "spam"], "source": "a", "group": [0, 1]}
+        {"text": ["a", "b"], "label": ["ham", "spam"], "source": source, "group": [0, 1]}
     )
-    split = Split(frame.assign(part="test"), name="grouped", leaky=False, duplicates=0)
+    split = Split(frame.assign(part=["train", "test"]), name="grouped", leaky=False, duplicates=0)
     metadata = Metadata(
         architecture="ngram_linear",
         threshold=0.5758,
@@ -36,7 +36,7 @@ def card(name: str = "uci") -> str:
         max_sequence=1,
         data_digest="d",
     )
-    return model_card.write(metadata, Messages(frame, name), split, METRICS, "by a policy")
+    return model_card.write(metadata, Messages(frame, name), split, METRICS, "by a policy", uri)
 
 
 def hub_data(text: str) -> ModelCardData:
@@ -66,7 +66,34 @@ def test_language_and_license_of_other_data_are_not_made_up() -> None:
 def test_every_section_is_there(part: str) -> None:
     assert f"\n## {part}" in card()
     assert "Training took 4.2 s" in card()
-    assert 'load_model("models:/spam-classifier@champion")' in card()
+
+
+def test_its_code_loads_the_model_of_its_own_run_whether_or_not_it_is_registered() -> None:
+    assert 'load_model("runs:/1/model")' in card()
+    untracked = card(uri=None)
+    assert "mlflow.pyfunc" not in untracked
+    assert 'Classifier.load(Path("keras"))' in untracked
+
+
+def test_only_a_model_of_the_old_collections_is_said_to_be_of_old_messages() -> None:
+    assert "years 2004 to 2014" in card()
+    assert "2014" not in card("csv", "mine")
+
+
+def test_the_bundled_set_is_english_and_under_the_project_s_license() -> None:
+    data = hub_data(card("modern", "modern"))
+    assert (data.license, data.language) == ("mit", ["en"])
+
+
+def test_sources_that_are_only_tested_on_are_not_named_as_trained_on() -> None:
+    frame = pd.DataFrame({"text": ENGLISH, "label": ["ham", "spam"] * 2})
+    frame = frame.assign(source=["uci_sms"] * 2 + ["uci_youtube"] * 2, group=range(4))
+    split = Split(
+        frame.assign(part=["train", "validation", "test", "test"]), "cross_source", False, 0
+    )
+    metadata = Metadata("m", 0.5, 0.9, 0, None, "0")
+    written = model_card.write(metadata, Messages(frame, "uci"), split, {}, "so", None)
+    assert "Trained on: 2 messages of uci_sms." in written
 
 
 def test_pages_of_mlflow_show_it_without_the_header_and_with_room_between_cells() -> None:
@@ -88,7 +115,7 @@ def test_the_card_names_what_was_trained_on(texts: list[str], expected: tuple[st
     frame = frame.assign(group=np.arange(20), part=["train", "test"] * 10)
     split = Split(frame, "grouped", leaky=False, duplicates=0)
     written = model_card.write(
-        Metadata("m", 0.5, 0.9, 0, None, "0"), Messages(frame, "csv"), split, {}, "so"
+        Metadata("m", 0.5, 0.9, 0, None, "0"), Messages(frame, "csv"), split, {}, "so", None
     )
     assert "English only" not in written
     for text in expected:
