@@ -27,7 +27,6 @@ from spam_mlflow.evaluation.tables import markdown
 from spam_mlflow.scorer import keras_backend
 from spam_mlflow.scorer.classifier import Classifier
 from spam_mlflow.scorer.labels import is_spam
-from spam_mlflow.scorer.vectorizers.ngram import NgramVectorizer
 
 HEAD = ("data", "model", "F1 shipped", "F1 best", "ham FPR", "recall", "PR-AUC", "low confidence")
 
@@ -50,10 +49,7 @@ def without_near_copies(frame: pd.DataFrame, training: pd.DataFrame) -> pd.DataF
 
 def unfamiliar(classifier: Classifier, texts: list[str]) -> np.ndarray:
     """Return whether the model says of each text that it was not trained for it."""
-    vectorizer = classifier.vectorizer
-    assert isinstance(vectorizer, NgramVectorizer)
-    zeros = np.zeros((vectorizer.n_features, 1))
-    return np.array([doubt is not None for doubt in vectorizer.dot_and_doubts(texts, zeros)[1]])
+    return np.array([doubt is not None for doubt in classifier.vectorizer.doubts(texts)])
 
 
 def row(name: str, model: str, test: pd.DataFrame, found: dict[str, float], low: str) -> list[str]:
