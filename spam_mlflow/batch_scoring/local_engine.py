@@ -33,6 +33,7 @@ ENVIRONMENT = {
 """Variables of a process that scores, where the user has not set them."""
 
 _SHOWN = 200  # characters of a process's last words that an error repeats
+_ENDING_SECONDS = 10.0  # for a process that has closed its output
 _ATTEMPTS = 3  # at a part whose process is killed
 
 
@@ -93,6 +94,7 @@ class _Process:
         self._log = scratch / f"worker-{number}.log"
         self._process: subprocess.Popen[str] | None = None
         self._ended = False
+        self._killed = False
 
     def score(self, part: Part) -> Record:
         """Score a part.
@@ -106,9 +108,10 @@ class _Process:
                 raise UserError(f"{answer['error']}; {GOES_ON}")
             if answer is not None:
                 return Record.from_json(answer["record"])
+        cause = "; is there too little memory? set workers lower" if self._killed else ""
         raise UserError(
-            f"the process that scored {part.name} ended {_ATTEMPTS} times ({self._last_words()}); "
-            f"is there too little memory? set workers lower; {GOES_ON}"
+            f"the process that scored {part.name} ended {_ATTEMPTS} times ({self._last_words()})"
+            f"{cause}; {GOES_ON}"
         )
 
     def _asked(self, part: Part) -> dict[str, Any] | None:
@@ -147,6 +150,8 @@ class _Process:
         assert process.stdout is not None
         line = process.stdout.readline()
         if not line.endswith("\n"):
+            with contextlib.suppress(subprocess.TimeoutExpired):  # it ends, unless it hangs there
+                self._killed = process.wait(_ENDING_SECONDS) < 0
             self.stop()
             return None
         answer: dict[str, Any] = json.loads(line)

@@ -24,20 +24,40 @@ def main(job_file: str) -> None:
     job = Job.from_json(Path(job_file).read_text(encoding="utf-8"))
     try:
         scorer = PartScorer(job)
-    except ValueError as error:
-        _answer(answers, {"error": str(error)})
+    except Exception as error:  # the version's code may raise anything
+        _answer(answers, {"error": loading_failure(error)})
         return
     _answer(answers, {"ready": True})
     with contextlib.suppress(BrokenPipeError):  # the job was ended, and no one waits for an answer
         for line in sys.stdin:
-            _answer(answers, _scored(scorer, Part(**json.loads(line))))
+            _answer(answers, _scored(scorer, job, Part(**json.loads(line))))
 
 
-def _scored(scorer: PartScorer, part: Part) -> dict[str, object]:
+def _scored(scorer: PartScorer, job: Job, part: Part) -> dict[str, object]:
     try:
         return {"record": scorer.score(part).to_json()}
-    except OSError as error:
-        return {"error": explained(error)}
+    except Exception as error:  # only a process that is killed gives no answer
+        return {"error": failure(error, job, part)}
+
+
+def failure(error: Exception, job: Job, part: Part) -> str:
+    """Return in one line why a part was not scored."""
+    if isinstance(error, OSError):
+        return explained(error)
+    where = f"{part.name}, of {job.files[part.file].name}"
+    if isinstance(error, MemoryError):
+        return f"{where}: there is too little memory; set workers or part_rows lower"
+    return f"{where}: {_named(error)}"
+
+
+def loading_failure(error: Exception) -> str:
+    """Return in one line why a model was not loaded."""
+    return str(error) if isinstance(error, ValueError) else _named(error)
+
+
+def _named(error: Exception) -> str:
+    """Return an error's kind and the first line of its words."""
+    return ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
 
 
 def _own_output() -> TextIO:

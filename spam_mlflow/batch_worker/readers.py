@@ -144,7 +144,8 @@ class Reader:
         try:
             for start, (texts, *others) in self._parquet.read(part):
                 numbers = range(start + 1, start + 1 + len(texts))
-                yield Rows(numbers, _texts(texts), self._with_id(file, numbers, others), {})
+                problems = _undecodable(_others(self._job), others)
+                yield Rows(numbers, _texts(texts), self._with_id(file, numbers, others), problems)
         except (pa.ArrowException, OSError) as error:
             self._parquet = None
             if is_of_storage(error):
@@ -208,7 +209,14 @@ class _ParquetRows:
 
 def _texts(column: Any) -> list[Any]:
     """Return the cells of a column of texts; those that are bytes of UTF-8 as strings."""
-    cells = column.to_pylist()
+    import pyarrow as pa
+
+    try:
+        cells = column.to_pylist()
+    except UnicodeDecodeError:  # some writers put any bytes into a column of strings
+        if pa.types.is_dictionary(column.type):
+            column = column.dictionary_decode()
+        cells = column.cast(pa.binary()).to_pylist()
     return [_decoded(cell) if cell.__class__ is bytes else cell for cell in cells]
 
 
@@ -217,6 +225,30 @@ def _decoded(cell: bytes) -> "str | bytes":
         return cell.decode()
     except UnicodeDecodeError:
         return cell
+
+
+def _undecodable(names: Sequence[str], columns: "Sequence[pa.Array]") -> dict[int, str]:
+    """Return what is wrong with cells that say that they are UTF-8, by position."""
+    import pyarrow as pa
+
+    problems: dict[int, str] = {}
+    for name, column in zip(names, columns, strict=True):
+        try:
+            column.validate(full=True)
+        except pa.ArrowInvalid:  # it does not say which cells
+            wrong = (i for i, cell in enumerate(column) if not _is_readable(cell))
+            problems |= dict.fromkeys(wrong, f"column {name!r} is not in UTF-8")
+    return problems
+
+
+def _is_readable(cell: Any) -> bool:
+    try:
+        cell.as_py()
+    except UnicodeDecodeError:
+        return False
+    except Exception:  # it is of a time that Arrow knows, but not Python
+        return True
+    return True
 
 
 def delimited_layout(columns: Sequence[str], job: Job) -> tuple[Layout, int, list[int]]:

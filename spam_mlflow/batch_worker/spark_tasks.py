@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from .jobs import Job, Part
 from .part_scoring import PartScorer
-from .process import explained
+from .process import failure, loading_failure
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,17 +43,19 @@ def task(job: str, parts: Sequence[str]) -> Callable[..., "Iterator[pa.RecordBat
 
 def answer(job: str, part: str) -> str:
     """Return the record of a part, or what keeps it from being scored: JSON in either case."""
+    begun, asked = Job.from_json(job), Part(**json.loads(part))
     try:
-        return json.dumps({"record": _scorer(job).score(Part(**json.loads(part))).to_json()})
-    except OSError as error:
-        return json.dumps({"error": explained(error)})
-    except ValueError as error:
-        return json.dumps({"error": str(error)})
+        scorer = _scorer(begun)
+    except Exception as error:  # the version's code may raise anything
+        return json.dumps({"error": loading_failure(error)})
+    try:
+        return json.dumps({"record": scorer.score(asked).to_json()})
+    except Exception as error:  # Spark would try again, and tell a stack of Java
+        return json.dumps({"error": failure(error, begun, asked)})
 
 
-def _scorer(text: str) -> PartScorer:
+def _scorer(job: Job) -> PartScorer:
     """Return the scorer of a job, which is loaded once in each process."""
-    job = Job.from_json(text)
     if job.fingerprint not in _scorers:
         _scorers.clear()
         model = job.model if Path(job.model).is_dir() else _unpacked_model()

@@ -24,7 +24,7 @@ from support.servers import storage
 from spam_mlflow.batch_scoring import inspection, listing, local_engine, output_folder, plan
 from spam_mlflow.batch_scoring.inspection import Columns
 from spam_mlflow.batch_scoring.output_folder import Identity, OutputFolder
-from spam_mlflow.batch_worker import formulas, part_scoring, process, readers
+from spam_mlflow.batch_worker import formulas, part_scoring, process, readers, spark_tasks
 from spam_mlflow.batch_worker.folders import TEMPORARY, Folder
 from spam_mlflow.batch_worker.jobs import InputFile, Job, Part
 from spam_mlflow.batch_worker.part_scoring import PartScorer, Record
@@ -161,6 +161,48 @@ def test_texts_of_parquet_come_in_any_type(tmp_path: Path, kind: pa.DataType) ->
     assert scored.ids == ["a.parquet:1", "a.parquet:2", "a.parquet:4"]
     assert scored.table.column("spam_probability").to_pylist() == [0.03, 0.05, 0.03]
     assert scored.rejects == [("a.parquet", 3, "the text is null")]
+
+
+def not_utf8(*cells: bytes) -> pa.Array:
+    """Return a column that says that it is of strings, as some writers of C++ fill it."""
+    array = pa.array(cells, pa.binary())
+    return pa.Array.from_buffers(pa.string(), len(array), array.buffers())
+
+
+@pytest.mark.parametrize("output", ["parquet", "csv", "jsonl"])
+def test_cells_of_parquet_that_are_not_in_utf8_cost_only_their_rows(
+    tmp_path: Path, output: str
+) -> None:
+    table = {
+        "text": not_utf8(b"one", b"caf\xe9", b"three", b"four", b"five"),
+        "id": not_utf8(b"1", b"2", b"\xff", b"4", b"5"),
+        "x": pa.StructArray.from_arrays([not_utf8(b"a", b"b", b"c", b"\xe9", b"e")], ["y"]),
+    }
+    pq.write_table(pa.table(table), tmp_path / "a.parquet")
+    scored = score(tmp_path, tmp_path / "out", id="id", carried=("x",), output=output)
+    file = tmp_path / "out" / f"part-00000.{output}"
+    if output == "parquet":
+        found = scored.table.to_pylist()
+    elif output == "csv":
+        found = pd.read_csv(file, dtype={"id": str}, converters={"x": json.loads}).to_dict(
+            "records"
+        )
+    else:
+        found = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [(row["id"], row["x"]["y"]) for row in found] == [("1", "a"), ("5", "e")]
+    assert scored.rejects == [
+        ("a.parquet", 2, "the text is not in UTF-8"),
+        ("a.parquet", 3, "column 'id' is not in UTF-8"),
+        ("a.parquet", 4, "column 'x' is not in UTF-8"),
+    ]
+
+
+def test_texts_of_a_dictionary_may_be_in_another_encoding(tmp_path: Path) -> None:
+    texts = not_utf8(b"one", b"caf\xe9", b"one").dictionary_encode()
+    pq.write_table(pa.table({"text": texts}), tmp_path / "a.parquet")
+    scored = score(tmp_path, tmp_path / "out")
+    assert scored.ids == ["a.parquet:1", "a.parquet:3"]
+    assert scored.rejects == [("a.parquet", 2, "the text is not in UTF-8")]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252"])
@@ -749,6 +791,50 @@ def test_a_process_that_ends_again_and_again_takes_one_line(
     monkeypatch.setattr("sys.executable", shutil.which("false"))
     with pytest.raises(UserError, match=r"scored part-00007 ended 3 times .*the same command goes"):
         local_engine.score(begun, iter([Part(7, 0)]), 1, tmp_path, lambda record: None)
+
+
+def test_too_little_memory_is_suspected_only_of_a_process_that_was_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = inspection.Inspected((InputFile("a", "a", 1, "d"),), pa.schema([("id", pa.string())]))
+    begun = job(Folder(str(tmp_path)), found, columns(), tmp_path / "out")
+    for name, command, suspected in (("ends", "exit 3", False), ("dies", "kill -9 $$", True)):
+        program = tmp_path / name
+        program.write_text(f"#!/bin/sh\n{command}\n")
+        program.chmod(0o755)
+        (tmp_path / f"_{name}").mkdir()
+        monkeypatch.setattr("sys.executable", str(program))
+        with pytest.raises(UserError, match="ended 3 times") as raised:
+            local_engine.score(
+                begun, iter([Part(7, 0)]), 1, tmp_path / f"_{name}", lambda record: None
+            )
+        assert ("memory" in str(raised.value)) == suspected
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (KeyError("x"), "part-00007, of a: KeyError: 'x'"),
+        (AssertionError(), "part-00007, of a: AssertionError"),
+        (MemoryError(), "part-00007, of a: there is too little memory; set workers or "),
+        (OSError(28, "No space left on device", "b"), "b: No space left on device"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_every_error_of_a_part_is_an_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
+) -> None:
+    found = inspection.Inspected((InputFile("a", "a", 1, "d"),), pa.schema([("id", pa.string())]))
+    begun = job(Folder(str(tmp_path)), found, columns(), tmp_path / "out")
+
+    def fail(*arguments: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(PartScorer, "score", fail)
+    answer = process._scored(PartScorer(begun), begun, Part(7, 0))
+    assert str(answer["error"]).startswith(message)
+    spark = spark_tasks.answer(begun.to_json(), json.dumps(vars(Part(7, 0))))
+    assert json.loads(spark) == answer
 
 
 def test_a_model_that_cannot_be_loaded_takes_one_line(tmp_path: Path) -> None:
