@@ -56,9 +56,69 @@ def encoded(table: "pa.Table", output: Output, safe_csv: bool) -> bytes:
         return _parquet(table)
     names = table.column_names
     batches = table.to_batches(max_chunksize=1024)
-    columns = ([batch.column(i).to_pylist() for i in range(len(names))] for batch in batches)
+    columns = ([_cells(batch.column(i)) for i in range(len(names))] for batch in batches)
     rows = itertools.chain.from_iterable(zip(*of_batch, strict=True) for of_batch in columns)
     return _csv(names, rows, safe_csv) if output == "csv" else _lines(names, rows)
+
+
+def _cells(column: "pa.Array") -> list[Any]:
+    """Return the cells of a column, with times as text, and null for what cannot be written.
+
+    Arrow knows years after 9999 and any name of a time zone, which Python's times do not.
+    """
+    import pyarrow as pa
+
+    if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
+        column = _times_as_text(column)
+    elif pa.types.is_nested(column.type):
+        column = column.cast(_textual(column.type, "UTC")).cast(_textual(column.type, None))
+    try:
+        return list(column.to_pylist())
+    except (ValueError, OverflowError):
+        return [_cell(scalar) for scalar in column]
+
+
+def _times_as_text(column: "pa.Array") -> "pa.Array":
+    """Return times or dates as ISO 8601 has them; those of an unknown time zone in UTC."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kind, zoned = column.type, pa.types.is_timestamp(column.type) and column.type.tz
+    plain = (column.view(pa.timestamp(kind.unit)) if zoned else column).cast(pa.string())
+    texts = plain
+    if zoned:
+        try:
+            texts = column.cast(pa.string())
+        except pa.ArrowInvalid:
+            texts = column.cast(pa.timestamp(kind.unit, "UTC")).cast(pa.string())
+    # Arrow says so of a year after 32767, unless there is a zone: then it writes any digits.
+    beyond = pc.starts_with(plain, "<value out of range")
+    return pc.if_else(beyond, pa.scalar(None, pa.string()), texts)
+
+
+def _textual(kind: "pa.DataType", zone: str | None) -> "pa.DataType":
+    """Return a type with strings for the times in it; if `zone` is given, with times in that."""
+    import pyarrow as pa
+
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_textual(field.type, zone)) for field in kind])
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_textual(kind.value_type, zone)))
+    if pa.types.is_large_list(kind):
+        return pa.large_list(kind.value_field.with_type(_textual(kind.value_type, zone)))
+    if not (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
+        return kind
+    if zone is None:
+        return pa.string()
+    zoned = pa.types.is_timestamp(kind) and kind.tz
+    return pa.timestamp(kind.unit, zone) if zoned else kind
+
+
+def _cell(scalar: "pa.Scalar") -> Any:
+    try:
+        return scalar.as_py()
+    except (ValueError, OverflowError):
+        return None
 
 
 def _parquet(table: "pa.Table") -> bytes:

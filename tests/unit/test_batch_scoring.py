@@ -420,6 +420,44 @@ def test_lines_of_json_hold_what_json_cannot_as_text_or_null(tmp_path: Path) -> 
         assert [row["y"] for row in csv.DictReader(stream)] == ["café", "\ufffd", ""]
 
 
+@pytest.mark.parametrize("output", ["csv", "jsonl"])
+def test_times_that_only_arrow_knows_end_no_job(tmp_path: Path, output: str) -> None:
+    seconds = [0, 300_000_000_000, 2**50, None]
+    berlin, mars = (pa.timestamp("ms", zone) for zone in ("Europe/Berlin", "Mars/Phobos"))
+    at = pa.array([None if n is None else n * 1000 for n in seconds], pa.int64())
+    days = pa.array([0, 3_000_000, 2**30, None], pa.int32()).view(pa.date32())
+    zoned = at.view(mars)
+    carried = {
+        "at": at.view(pa.timestamp("ms")),
+        "berlin": at.view(berlin),
+        "mars": zoned,
+        "day": days,
+        "nested": pa.StructArray.from_arrays([zoned], ["t"]),
+        "took": pa.array([1, 2**62, 2, None], pa.int64()).view(pa.duration("s")),
+    }
+    pq.write_table(pa.table({"text": list("abcd"), **carried}), tmp_path / "a.parquet")
+    score(tmp_path / "a.parquet", tmp_path / "out", carried=tuple(carried), output=output)
+    file = tmp_path / "out" / f"part-00000.{output}"
+    if output == "csv":
+        with file.open(newline="") as stream:
+            found = [{k: v or None for k, v in row.items()} for row in csv.DictReader(stream)]
+    else:
+        found = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [row["at"] for row in found] == [
+        *("1970-01-01 00:00:00.000", "11476-08-15 05:20:00.000", None, None)
+    ]
+    assert [row["berlin"] for row in found][::2] == ["1970-01-01 01:00:00.000+0100", None]
+    assert [row["mars"] for row in found] == [
+        *("1970-01-01 00:00:00.000Z", "11476-08-15 05:20:00.000Z", None, None)
+    ]
+    assert [row["day"] for row in found] == ["1970-01-01", "10183-09-21", None, None]
+    first = found[0]["nested"]
+    assert (json.loads(first) if isinstance(first, str) else first) == {
+        "t": "1970-01-01 00:00:00.000Z"
+    }
+    assert [row["took"] for row in found][::2] == ["0:00:01", "0:00:02"]
+
+
 def test_a_folder_of_scores_is_a_data_set_with_its_rejects_in_it(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["a", None, "b"]}), tmp_path / "a.parquet")
     score(tmp_path / "a.parquet", tmp_path / "out", part_rows=2)
