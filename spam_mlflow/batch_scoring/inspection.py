@@ -291,12 +291,13 @@ def _delimited(
     names = wanted if columns.header else []
     asked = dialect.separator(columns.separator, "separator") or excel
     character = asked or dialect.find_separator(lines[first:], names, lambda _: False)
-    fields = dialect.first_fields(lines[first], character)
     if columns.header:
+        fields, count = dialect.header(lines[first:], character, columns.quoting)
         found = tables.named(fields, wanted)
     else:
+        fields, count = dialect.first_fields(lines[first], character), 0
         found = [str(number + 1) for number in range(len(fields))]
-    before = lines[: first + columns.header]
+    before = lines[: first + count]
     skipped = mark + sum(len(line.encode(file.encoding, "surrogateescape")) for line in before)
     problem = columns.missing(found)
     needed = 1 if problem else 1 + max(found.index(name) for name in columns.decisive)

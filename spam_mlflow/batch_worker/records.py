@@ -157,14 +157,14 @@ def _well_formed(
     with contextlib.suppress(csv.Error):
         for fields in reader:
             count = start + reader.line_num - position
-            if count > 1 and _swallows(lines[position : position + count], dialect, layout):
+            if count > 1 and swallows(lines[position : position + count], dialect, layout):
                 return
             blank = count == 1 and not lines[position].strip()
             yield Record([] if blank else fields, position, count, layout.problem(fields))
             position += count
 
 
-def _swallows(lines: Sequence[str], dialect: Dialect, layout: Layout) -> bool:
+def swallows(lines: Sequence[str], dialect: Dialect, layout: Layout) -> bool:
     """Return whether nearly all lines of a record are records themselves."""
     whole = [line for line in lines if line.strip()]
     alike = sum(layout.resembles(dialect.literal(line)) for line in whole)

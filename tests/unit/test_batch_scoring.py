@@ -218,6 +218,31 @@ def test_separated_files_come_in_any_dialect(
     assert scored.table.column("spam_probability").to_pylist() == [0.07, 0.02]
 
 
+@pytest.mark.parametrize("separator", [",", ";"])
+@pytest.mark.parametrize("names", [("text", "a\nb"), ("a\n\nb, c\nd", "text")])
+def test_names_of_columns_may_have_line_breaks(
+    tmp_path: Path, names: tuple[str, str], separator: str
+) -> None:
+    rows = [{"text": "hello", "other": "1"}, {"text": 'free, "prize"; now', "other": "2"}]
+    at = names.index("text")
+    cells = [[row["text"], row["other"]][:: -1 if at else 1] for row in rows]
+    write_csv(tmp_path / "a.csv", [names, *cells], delimiter=separator)
+    carried = (names[1 - at],)
+    scored = score(tmp_path, tmp_path / "out", carried=carried)
+    first = "".join(names).count("\n") + 2
+    assert scored.ids == [f"a.csv:{first}", f"a.csv:{first + 1}"]
+    assert scored.table.column(carried[0]).to_pylist() == ["1", "2"]
+    assert scored.table.column("spam_probability").to_pylist() == [0.05, 0.18]
+    assert not scored.rejects
+
+
+def test_a_mark_in_a_header_takes_no_rows_with_it(tmp_path: Path) -> None:
+    rows = "".join(f"text {n},{n}\n" for n in range(30))
+    (tmp_path / "a.csv").write_text(f'text,"n\n{rows}last,30"\n')
+    scored = score(tmp_path, tmp_path / "out")
+    assert scored.ids == [f"a.csv:{n + 2}" for n in range(31)]
+
+
 def test_compressed_files_are_scored_as_what_they_hold(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     texts = [f"text {n}" if n % 5 else f'line "one"\nand, line {n}' for n in range(20)]

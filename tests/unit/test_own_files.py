@@ -314,6 +314,18 @@ def test_a_file_without_a_header_is_read_by_the_numbers_of_columns(tmp_path: Pat
         load(tmp_path, joined(lines()[1:]), **wrong)
 
 
+@pytest.mark.parametrize("separator", [",", ";"])
+@pytest.mark.parametrize("header", ['label{}text{}"a\nb"', '"a\n\nb"{}label{}text'])
+def test_names_of_columns_may_have_line_breaks(tmp_path: Path, header: str, separator: str) -> None:
+    first = header.startswith('"')
+    rows = [
+        separator.join(["x"] * first + [line] + ["x"] * (not first)) for line in lines(separator)
+    ][1:]
+    messages = load(tmp_path, joined([header.format(separator, separator), *rows]))
+    require_all(messages)
+    assert not reasons(messages)
+
+
 def test_a_header_that_is_missing_is_noticed(tmp_path: Path) -> None:
     remedy = r"no header: data\.header=false data\.label_column=1 data\.text_column=2"
     with pytest.raises(UserError, match=remedy):

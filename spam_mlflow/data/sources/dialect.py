@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Literal
 
-from spam_mlflow.batch_worker.records import Dialect, Layout, Record, records
+from spam_mlflow.batch_worker.records import Dialect, Layout, Record, records, swallows
 from spam_mlflow.errors import UserError
 
 Quoting = Literal["auto", "quoted", "none"]
@@ -20,6 +20,7 @@ SEPARATORS = {"comma": ",", "tab": "\t", "semicolon": ";", "pipe": "|"}
 _NAMES = {character: name for name, character in SEPARATORS.items()}
 _SEPARATOR_LINES = 200  # that are read to find the separator
 _QUOTING_LINES = 20_000  # that are read to find out about quoting
+_HEADER_LINES = 100  # that a header has at most
 _EXCEL_LINE = re.compile(r"sep=(.)\s*", re.IGNORECASE)
 
 
@@ -56,6 +57,26 @@ def first_fields(line: str, separator: str) -> list[str]:
         return dialect.literal(line)
 
 
+def header(lines: Sequence[str], separator: str, quoting: Quoting) -> tuple[list[str], int]:
+    """Return the names in a header, and the number of its lines: a name in quotes may have several.
+
+    Args:
+        lines: The lines from the header on.
+        separator: Character between two names.
+        quoting: Whether names may stand in quotation marks.
+    """
+    dialect = Dialect(separator)
+    reader = dialect.reader(iter(lines[:_HEADER_LINES]))
+    try:
+        fields = [] if quoting == "none" else next(reader, [])
+    except csv.Error:
+        fields = []
+    count = reader.line_num
+    if fields and not (count > 1 and swallows(lines[:count], dialect, Layout(len(fields), 1))):
+        return fields, count
+    return first_fields(lines[0], separator), 1
+
+
 def find_separator(
     lines: Sequence[str], columns: Sequence[str], is_label: Callable[[str], bool]
 ) -> str:
@@ -69,10 +90,11 @@ def find_separator(
 
     def quality(character: str) -> tuple[int, int, int]:
         rows = [first_fields(line, character) for line in lines[:_SEPARATOR_LINES]]
-        header = {name.strip() for name in rows[0]}
+        names = header(lines, character, "auto")[0] if columns else []
+        found = {name.strip() for name in names}
         width, same = Counter(map(len, rows)).most_common(1)[0]
         labeled = sum(len(row) > 1 and any(map(is_label, row)) for row in rows)
-        return len(header & set(columns)), labeled, same if width > 1 else 0
+        return len(found & set(columns)), labeled, same if width > 1 else 0
 
     return max(SEPARATORS.values(), key=quality)
 

@@ -129,23 +129,26 @@ class Separated:
         asked = dialect.separator(self.separator) or excel
         names = wanted.names if self.header else []
         character = asked or dialect.find_separator(lines[start:], names, wanted.is_label)
-        columns = self._columns(lines[start:], character, wanted)
+        columns, first = self._columns(lines[start:], character, wanted)
         wanted.require(columns, name, self._remedy(lines[start], character, wanted))
         layout = wanted.layout(columns)
-        start += self.header
+        start += first
         found = dialect.find_quoting(lines, character, layout, self.quoting, self.escape, start)
         form = f"{encoding}, {dialect.described(found)}"
         table = _table(list(records(lines, found, layout, start)), lines, columns, form)
         return dataclasses.replace(table, separator=character)
 
-    def _columns(self, lines: Sequence[str], character: str, wanted: Wanted) -> list[str]:
-        fields = dialect.first_fields(lines[0], character)
+    def _columns(
+        self, lines: Sequence[str], character: str, wanted: Wanted
+    ) -> tuple[list[str], int]:
+        """Return the names of the columns, and the number of the header's lines."""
         if self.header:
-            return named(fields, wanted.names)
+            fields, count = dialect.header(lines, character, self.quoting)
+            return named(fields, wanted.names), count
         widths = Counter(
             len(dialect.first_fields(line, character)) for line in lines[:_WIDTH_LINES]
         )
-        return [str(number + 1) for number in range(widths.most_common(1)[0][0])]
+        return [str(number + 1) for number in range(widths.most_common(1)[0][0])], 0
 
     def _remedy(self, line: str, character: str, wanted: Wanted) -> str:
         """Return what to do if the first line names no columns, or the columns have no names."""
