@@ -146,6 +146,8 @@ def _inspected(
     import pyarrow as pa
 
     file = InputFile(listed.name, listed.path, listed.size, "")
+    if not listing.is_unicode(listed.path):
+        return replace(file, problem="its name is not in UTF-8; rename it"), None
     try:
         file = replace(file, digest=listing.digest(source, listed))
         with source.open(file.path) as stream:

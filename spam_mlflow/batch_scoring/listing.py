@@ -3,6 +3,7 @@
 import fnmatch
 import glob
 import hashlib
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from spam_mlflow.storage import s3, s3_errors
 _S3 = re.compile(r"s3a?://([^/]+)/?(.*)", re.IGNORECASE | re.DOTALL)
 _OTHER_SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 _PATTERN = re.compile(r"[*?[]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")  # what Python has for a byte that is not in UTF-8
 _SKIPPED = ("_", ".")  # beginnings of names that no reader of data sets takes for data
 
 
@@ -51,7 +53,9 @@ def folder(address: str, storage: StorageSettings) -> Folder:
     if found:
         return Folder(f"{found[1]}/{found[2]}".rstrip("/"), _options(storage))
     _require_path(address)
-    return Folder(str(Path(address).expanduser().resolve()))
+    path = str(Path(address).expanduser().resolve())
+    _require_unicode(path)
+    return Folder(path)
 
 
 def find(address: str, storage: StorageSettings, output: Folder) -> tuple[Folder, list[Listed]]:
@@ -72,6 +76,7 @@ def find(address: str, storage: StorageSettings, output: Folder) -> tuple[Folder
     else:
         _require_path(address)
         source, files = _local(address)
+        _require_unicode(source.path)
     below = f"{output.path}/"
     kept = [file for file in files if not source.address(file.path).startswith(below)]
     if files and not kept:
@@ -99,6 +104,16 @@ def _require_path(address: str) -> None:
         raise UserError(
             f"{address!r}: {scheme[1]}:// addresses are not known; give a path or s3://"
         )
+
+
+def _require_unicode(path: str) -> None:
+    if not is_unicode(path):
+        raise UserError(f"{path!r} is a folder whose name is not in UTF-8; rename it")
+
+
+def is_unicode(name: str) -> bool:
+    """Return whether a name on this machine's disk is in UTF-8, as names in an output must be."""
+    return _SURROGATE.search(name) is None
 
 
 def _options(storage: StorageSettings) -> dict[str, Any]:
@@ -134,8 +149,8 @@ def _local(address: str) -> tuple[Folder, list[Listed]]:
 
 
 def _listed(file: Path, base: Path) -> Listed:
-    name = file.relative_to(base).as_posix()
-    return Listed(name, name, file.stat().st_size)
+    path = file.relative_to(base).as_posix()
+    return Listed(os.fsencode(path).decode(errors="replace"), path, file.stat().st_size)
 
 
 def _is_data(parts: tuple[str, ...]) -> bool:

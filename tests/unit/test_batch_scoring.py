@@ -560,6 +560,26 @@ def test_files_that_cannot_be_scored_cost_only_themselves(tmp_path: Path) -> Non
         assert words in reasons
 
 
+def test_a_file_whose_name_is_not_in_utf8_is_rejected(tmp_path: Path) -> None:
+    write_csv(tmp_path / "ok.csv", [["text"], ["one"]])
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.csv"))
+    try:
+        write_csv(odd, [["text"], ["two"]])
+    except OSError:
+        pytest.skip("this file system has only names in UTF-8")
+    scored = score(tmp_path, tmp_path / "out")
+    assert scored.ids == ["ok.csv:2"]
+    assert scored.rejects == [("caf\ufffd.csv", None, "its name is not in UTF-8; rename it")]
+    odd.unlink()
+    odd.mkdir()
+    write_csv(odd / "a.csv", [["text"], ["two"]])
+    with pytest.raises(UserError, match="name is not in UTF-8") as raised:
+        score(odd, tmp_path / "out")
+    assert str(raised.value).isprintable()
+    with pytest.raises(UserError, match="name is not in UTF-8"):
+        listing.folder(str(odd), STORE)
+
+
 def test_a_file_in_two_layers_is_told_to_be_so(tmp_path: Path) -> None:
     content = "\n".join(["text", *(f"text {n} {n * n}" for n in range(500))]).encode()
     for packer in (gzip, bz2, lzma):
