@@ -55,7 +55,8 @@ class Columns:
     quoting: dialect.Quoting
 
     def __post_init__(self) -> None:
-        """Raise UserError for a separator or an encoding that is none."""
+        """Raise UserError for a setting that is none, or columns of one name in the output."""
+        _require_distinct(self.carried)
         dialect.separator(self.separator, "separator")
         if self.encoding == "auto":
             return
@@ -103,6 +104,21 @@ class Columns:
     def others(self) -> list[str]:
         """The columns besides the text, that of the IDs first."""
         return [*([self.id] if self.id else []), *self.carried]
+
+
+def _require_distinct(carried: Sequence[str]) -> None:
+    """Raise UserError for carried columns that have one name in the output."""
+    given: dict[str, str] = {}
+    for column in carried:
+        name = output_name(column)
+        if name in given:
+            what = f"names {column!r} twice"
+            if given[name] != column:
+                what = (
+                    f"names {given[name]!r} and {column!r}, which are both {name!r} in the output"
+                )
+            raise UserError(f"columns={','.join(carried)} {what}; leave one out")
+        given[name] = column
 
 
 @dataclass(frozen=True)

@@ -627,6 +627,19 @@ def test_rows_of_parquet_whose_checksum_is_wrong_are_not_scored(tmp_path: Path) 
     assert "checksum" in scored.rejects[0][2]
 
 
+@pytest.mark.parametrize(
+    ("carried", "message"),
+    [
+        (("a", "x", "a"), "columns=a,x,a names 'a' twice; leave one out"),
+        (("label", "input_label"), "names 'label' and 'input_label', which are both 'input_label'"),
+        (("input_id", "id"), "names 'input_id' and 'id', which are both 'input_id'"),
+    ],
+)
+def test_carried_columns_have_names_of_their_own(carried: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        columns(carried=carried)
+
+
 def test_columns_of_one_name_cost_only_their_file(tmp_path: Path) -> None:
     for name, names in (("a", ["text", "x", "x"]), ("b", ["text", "text", "x"])):
         table = pa.table([["one"], ["two"], ["three"]], names=names)
