@@ -5,7 +5,7 @@ import glob
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -143,9 +143,10 @@ def _local(address: str) -> tuple[Folder, list[Listed]]:
     parts = path.absolute().parts
     fixed = next(i for i, part in enumerate(parts) if _PATTERN.search(part))
     base = Path(*parts[:fixed]).resolve()
-    matches = glob.iglob(str(Path(*parts[fixed:])), root_dir=base, recursive=True)
-    files = (base / match for match in matches)
-    return Folder(str(base)), [_listed(file, base) for file in set(files) if file.is_file()]
+    pattern = Path(*parts[fixed:])
+    matches = glob.iglob(str(pattern), root_dir=base, recursive=True)
+    files = {base / match for match in matches if _fits(Path(match).parts, pattern.parts)}
+    return Folder(str(base)), [_listed(file, base) for file in files if file.is_file()]
 
 
 def _listed(file: Path, base: Path) -> Listed:
@@ -155,6 +156,26 @@ def _listed(file: Path, base: Path) -> Listed:
 
 def _is_data(parts: tuple[str, ...]) -> bool:
     return not any(part.startswith(_SKIPPED) for part in parts)
+
+
+def _fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Return whether a path is one that a pattern names, in which "**" is any number of folders.
+
+    As with a shell, "*" names nothing that is left out of folders, which has to be named as in
+    "_*.csv".
+    """
+    if not pattern:
+        return not parts
+    if pattern[0] == "**" and _fits(parts, pattern[1:] or ("*",)):
+        return True
+    if not parts:
+        return False
+    first = parts[0]
+    if not _is_data((first,)) and pattern[0][0] != first[0]:
+        return False
+    if pattern[0] == "**":
+        return _fits(parts[1:], pattern)
+    return fnmatch.fnmatchcase(first, pattern[0]) and _fits(parts[1:], pattern[1:])
 
 
 def _objects(bucket: str, key: str, storage: StorageSettings) -> Iterator[Listed]:
@@ -174,7 +195,7 @@ def _objects(bucket: str, key: str, storage: StorageSettings) -> Iterator[Listed
         below = name[len(base) :].lstrip("/")
         inside = name.startswith(f"{base}/") if base else True
         if pattern:
-            wanted = fnmatch.fnmatchcase(name, key)
+            wanted = _fits(name.split("/"), key.split("/"))
         else:
             wanted = name == key or (inside and _is_data(PurePosixPath(below).parts))
         if wanted and not name.endswith("/"):

@@ -16,8 +16,10 @@ import pandas as pd
 import pytest
 from support.fault_proxy import SLOW_DOWN, Answer, Reset, Stall, between
 from support.project import ROOT, Project, require_one_line
-from support.servers import S3Server
+from support.servers import S3Server, storage
 
+from spam_mlflow.batch_scoring import listing
+from spam_mlflow.batch_worker.folders import Folder
 from spam_mlflow.batch_worker.jobs import Part
 from spam_mlflow.errors import UserError
 from spam_mlflow.registry import loading
@@ -248,6 +250,20 @@ def test_an_unknown_profile_is_named(tmp_path: Path, rclone: S3Server) -> None:
 
 
 # Bulk scoring
+
+
+def test_a_pattern_names_objects_as_it_names_files(
+    s3_server: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key, value in s3_server.credentials.items():
+        monkeypatch.setenv(key, value)
+    for name in ("a.csv", "_b.csv", ".c.csv", "sub/d.csv", "sub/_e.csv", "_old/f.csv"):
+        s3_server.client().put_object(Bucket=bucket, Key=f"in/{name}", Body=b"text\na")
+    expected = {"*.csv": ["a.csv"], "**/*.csv": ["a.csv", "sub/d.csv"], "_*/*": ["_old/f.csv"]}
+    for pattern, names in expected.items():
+        address = f"s3://{bucket}/in/{pattern}"
+        found = listing.find(address, storage(s3_server.url), Folder(f"{bucket}/out"))[1]
+        assert [file.path for file in found] == [f"in/{name}" for name in names]
 
 
 def test_messages_are_scored_from_and_to_a_store(

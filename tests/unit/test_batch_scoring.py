@@ -773,6 +773,40 @@ def test_patterns_and_folders_leave_out_the_output(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("*.csv", ["a.csv"]),
+        ("_*.csv", ["_b.csv"]),
+        (".*.csv", [".c.csv"]),
+        ("[_.]*.csv", []),
+        ("*/*.csv", ["sub/d.csv"]),
+        ("**/*.csv", ["a.csv", "sub/d.csv", "sub/deep/e.csv"]),
+        ("sub/**", ["sub/d.csv", "sub/deep/e.csv", "sub/f.txt"]),
+        ("**/_old/*", ["sub/_old/g.csv"]),
+        ("s?b/d[a-z]*/?.csv", ["sub/deep/e.csv"]),
+    ],
+)
+def test_patterns_name_the_same_files_everywhere(
+    tmp_path: Path, pattern: str, expected: list[str]
+) -> None:
+    names = ["a.csv", "_b.csv", ".c.csv", "sub/d.csv", "sub/deep/e.csv", "sub/f.txt"]
+    names += ["sub/_old/g.csv", ".hidden/h.csv", "sub/.i.csv"]
+    for name in names:
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).write_text("text\na")
+    output = Folder(str(tmp_path / "out"))
+    if expected:
+        source, found = listing.find(f"{tmp_path}/in/{pattern}", STORE, output)
+        paths = [os.path.relpath(source.address(file.path), tmp_path / "in") for file in found]
+        assert paths == expected
+    else:
+        with pytest.raises(UserError, match="names no file"):
+            listing.find(f"{tmp_path}/in/{pattern}", STORE, output)
+    keys = [name for name in names if listing._fits(name.split("/"), pattern.split("/"))]
+    assert sorted(keys) == expected
+
+
 # The output folder
 
 IDENTITY = Identity({"files": ["a"]}, {"digest": "b"}, {"columns": ()})
