@@ -1,6 +1,7 @@
 """What the files of an input are: their format, encoding, separator and columns."""
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -146,6 +147,8 @@ def inspect(source: Folder, listed: Sequence[Listed], columns: Columns) -> Inspe
         UserError: If none of them can be scored, or the store does not give one.
     """
     found = [_inspected(source, entry, columns) for entry in listed]
+    for name in columns.others:
+        found = _without_odd(found, name)
     files = tuple(file for file, _ in found)
     usable = [schema for file, schema in found if not file.problem]
     if not usable:
@@ -334,33 +337,53 @@ def _delimited(
 
 
 def _types(schemas: "Sequence[pa.Schema | None]", columns: Columns) -> "pa.Schema":
-    """Return the types of `id` and of the carried columns: the files' own where they agree.
-
-    Raises:
-        UserError: If they do not, and not all of them can be written as text.
-    """
+    """Return the types of `id` and of the carried columns: the files' own where they agree."""
     import pyarrow as pa
 
     fields: list[Any] = [] if columns.id else [pa.field("id", pa.string())]
     for name in columns.others:
-        kinds = {_plain(schema.field(name).type) if schema else pa.string() for schema in schemas}
-        if len(kinds) > 1:
-            _require_plain(kinds, name)
+        kinds = {_kind(schema, name) for schema in schemas}
         kind = kinds.pop() if len(kinds) == 1 else pa.string()
         fields.append(pa.field(output_name(name) if fields else "id", kind))
     return pa.schema(fields)
 
 
-def _require_plain(kinds: "Iterable[pa.DataType]", name: str) -> None:
-    """Raise UserError for a column of different types if one of them holds bytes or is nested."""
+def _without_odd(
+    found: "Sequence[tuple[InputFile, pa.Schema | None]]", name: str
+) -> "list[tuple[InputFile, pa.Schema | None]]":
+    """Return the files, with a problem where a column cannot be written as that of most others.
+
+    Values of different types are written as text, which bytes, lists and objects are not.
+    """
+    kinds = [None if file.problem else _kind(schema, name) for file, schema in found]
+    shown = [str(kind) if kind and _is_odd(kind) else "text or the like" for kind in kinds]
+    counts = Counter(what for what, kind in zip(shown, kinds, strict=True) if kind)
+    most = max(counts, key=counts.__getitem__, default="")
+
+    def judged(file: InputFile, kind: "pa.DataType | None", what: str) -> InputFile:
+        if kind is None or what == most:
+            return file
+        other = f"is {what[:_SHOWN]}, but {most[:_SHOWN]} in most files"
+        problem = f"column {name!r} {other}; score it apart"
+        return replace(file, problem=problem)
+
+    each = zip(found, kinds, shown, strict=True)
+    return [(judged(file, kind, what), schema) for (file, schema), kind, what in each]
+
+
+def _is_odd(kind: "pa.DataType") -> bool:
+    """Return whether a type holds bytes or is nested."""
     from pyarrow import types
 
     tests = ("nested", "binary", "large_binary", "binary_view", "fixed_size_binary")
-    if any(getattr(types, f"is_{test}")(kind) for kind in kinds for test in tests):
-        shown = " and ".join(sorted(map(str, kinds)))[:_SHOWN]
-        raise UserError(
-            f"column {name!r} is {shown} in different files; leave it out, or score them apart"
-        )
+    return any(getattr(types, f"is_{test}")(kind) for test in tests)
+
+
+def _kind(schema: "pa.Schema | None", name: str) -> "pa.DataType":
+    """Return the type of a column; files without types hold strings."""
+    import pyarrow as pa
+
+    return _plain(schema.field(name).type) if schema else pa.string()
 
 
 def _plain(kind: "pa.DataType") -> "pa.DataType":

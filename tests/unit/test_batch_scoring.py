@@ -654,15 +654,27 @@ def test_columns_of_one_name_cost_only_their_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "kind"), [([{"b": 1}], "struct<b: int64>"), ([[1]], "list"), ([b"\xff"], "binary")]
 )
-def test_a_column_that_some_files_hold_as_objects_is_refused(
+def test_a_column_that_some_files_hold_as_objects_costs_only_these(
     tmp_path: Path, values: list[Any], kind: str
 ) -> None:
-    pq.write_table(pa.table({"text": ["one"], "x": values}), tmp_path / "a.parquet")
-    scored = score(tmp_path, tmp_path / "out", carried=("x",))
+    source = tmp_path / "in"
+    source.mkdir()
+    pq.write_table(pa.table({"text": ["one"], "x": values}), source / "a.parquet")
+    scored = score(source, tmp_path / "out", carried=("x",))
     assert scored.table.column("x").to_pylist() == values
-    write_csv(tmp_path / "b.csv", [("text", "x"), ("two", "1")])
-    with pytest.raises(UserError, match=rf"column 'x' is .*{kind}.* in different files"):
-        score(tmp_path, tmp_path / "other", carried=("x",))
+    write_csv(source / "b.csv", [("text", "x"), ("two", "1")])
+    pq.write_table(pa.table({"text": ["three"], "x": [3]}), source / "c.parquet")
+    scored = score(source, tmp_path / "most", carried=("x",))
+    assert scored.table.column("x").to_pylist() == ["1", "3"]
+    ((file, row, reason),) = scored.rejects
+    assert (file, row) == ("a.parquet", None)
+    assert reason.startswith(f"column 'x' is {kind}")
+    assert reason.endswith(", but text or the like in most files; score it apart")
+    for name in ("d", "e"):
+        shutil.copy(source / "a.parquet", source / f"{name}.parquet")
+    scored = score(source, tmp_path / "fewer", carried=("x",))
+    assert scored.table.column("x").to_pylist() == values * 3
+    assert [file for file, _, _ in scored.rejects] == ["b.csv", "c.parquet"]
 
 
 def test_a_store_that_fails_for_a_while_rejects_nothing(
