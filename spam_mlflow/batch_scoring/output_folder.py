@@ -146,6 +146,7 @@ class OutputFolder:
                 "ham": scored - spam,
                 "low_confidence": sum(r.low_confidence for r in ordered),
                 "rejected": sum(r.rejected for r in ordered),
+                "without_id": sum(r.without_id for r in ordered),
                 "parts": len(ordered),
             },
             "input": identity.input,

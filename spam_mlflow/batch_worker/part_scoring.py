@@ -32,6 +32,7 @@ class Record:
         rejected: Number of rows and files without.
         files: Size and SHA-256 (hex) of the files that were written, by name.
         seconds: Time that it took.
+        without_id: Number of scored rows whose ID is null or empty.
     """
 
     number: int
@@ -43,6 +44,7 @@ class Record:
     rejected: int
     files: Mapping[str, tuple[int, str]]
     seconds: float
+    without_id: int = 0
 
     def to_json(self) -> str:
         """Return the record as one line of text."""
@@ -105,6 +107,7 @@ class PartScorer:
             len(rejects),
             files,
             round(time.perf_counter() - start, 3),
+            _without_id(scored.column("id")),
         )
         self._job.destination.write(part.record, record.to_json().encode())
         return record
@@ -179,6 +182,17 @@ class PartScorer:
             half = len(positions) // 2
             yield from self._answers(positions[:half], rows)
             yield from self._answers(positions[half:], rows)
+
+
+def _without_id(ids: "pa.ChunkedArray") -> int:
+    """Return how many IDs are null, empty or blank."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not pa.types.is_string(ids.type):
+        return int(ids.null_count)
+    blank = pc.equal(pc.utf8_trim_whitespace(ids), "")
+    return int(ids.null_count + (pc.sum(blank).as_py() or 0))
 
 
 def _loaded(job: Job) -> Any:

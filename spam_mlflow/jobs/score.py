@@ -229,6 +229,13 @@ def _report(output: str, found: Inspected, manifest: Mapping[str, Any]) -> None:
     if len(problems) > _SHOWN:
         logger.warning("… nor are %s other files", f"{len(problems) - _SHOWN:,}")
     counts = manifest["counts"]
+    if counts["without_id"]:
+        logger.warning(
+            "id_column=%r is null or empty in %s rows that were scored; without id_column, each "
+            "row is known by its file and number",
+            manifest["settings"]["id_column"],
+            f"{counts['without_id']:,}",
+        )
     rejected = f", {counts['rejected']:,} rejected (see {output}/rejects)"
     doubtful = f", {counts['low_confidence']:,} with low confidence"
     logger.info(

@@ -384,6 +384,20 @@ def test_why_a_score_means_little_stands_beside_it(tmp_path: Path) -> None:
     assert [record.low_confidence for record in scored.records] == [1, 1, 0]
 
 
+def test_ids_that_are_null_or_empty_are_counted_and_repeated_ones_kept(tmp_path: Path) -> None:
+    rows = [("id", "text"), ("x", "a"), ("", "b"), (" ", "c"), ("x", "d"), ("", "")]
+    write_csv(tmp_path / "a.csv", rows)
+    pq.write_table(pa.table({"id": ["x", None], "text": ["e", None]}), tmp_path / "b.parquet")
+    (tmp_path / "c.jsonl").write_text('{"text": "f"}\n{"text": "g", "id": 0}\n')
+    scored = score(tmp_path, tmp_path / "out", id="id")
+    assert scored.ids == ["x", "", " ", "x", "", "x", None, "0"]
+    assert [record.without_id for record in scored.records] == [3, 0, 1]
+    numbers = pa.table({"id": [1, None, 1], "text": ["a", "b", "c"]})
+    pq.write_table(numbers, tmp_path / "out" / "n.parquet")
+    (record,) = score(tmp_path / "out" / "n.parquet", tmp_path / "numbers", id="id").records
+    assert record.without_id == 1
+
+
 @pytest.mark.parametrize("output", ["csv", "jsonl"])
 def test_outputs_hold_the_same_scores(tmp_path: Path, output: str) -> None:
     texts = [f"text number {n}" for n in range(11)] + ["unlike all"]
@@ -848,8 +862,8 @@ def test_only_complete_parts_of_the_same_job_are_taken_over(tmp_path: Path) -> N
     assert list(records) == [0]
     output.finish(IDENTITY, [records[0], complete(folder, 1)], {"engine": "local"})
     manifest = json.loads((tmp_path / "out/_manifest.json").read_text())
-    expected = {"scored": 10, "spam": 2, "ham": 8, "low_confidence": 4, "rejected": 0, "parts": 2}
-    assert manifest["counts"] == expected
+    expected = {"scored": 10, "spam": 2, "ham": 8, "low_confidence": 4, "rejected": 0}
+    assert manifest["counts"] == {**expected, "without_id": 0, "parts": 2}
     assert sorted(manifest["files"]) == ["part-00000.parquet", "part-00001.parquet"]
     # Another call may be writing the new one.
     assert list((tmp_path / "out").rglob(f"{TEMPORARY}*")) == [new]
