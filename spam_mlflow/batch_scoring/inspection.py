@@ -212,6 +212,8 @@ def _unpacked(stream: Any, compressed: Compression) -> tuple[bytes, bool]:
 
 
 def _words(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "it is gone, or a link that leads nowhere"
     words = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
     return str(words).splitlines()[0]
 

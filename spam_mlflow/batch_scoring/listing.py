@@ -136,7 +136,7 @@ def _local(address: str) -> tuple[Folder, list[Listed]]:
         return Folder(str(path.resolve().parent)), [_listed(path.resolve(), path.resolve().parent)]
     if path.is_dir():
         base, found = path.resolve(), sorted(path.resolve().rglob("*"))
-        inside = ((file, file.relative_to(base).parts) for file in found if file.is_file())
+        inside = ((file, file.relative_to(base).parts) for file in found if _is_content(file))
         return Folder(str(base)), [_listed(f, base) for f, parts in inside if _is_data(parts)]
     if not _PATTERN.search(address):
         raise UserError(f"input={address!r} does not exist; give a file, a folder or a pattern")
@@ -146,12 +146,18 @@ def _local(address: str) -> tuple[Folder, list[Listed]]:
     pattern = Path(*parts[fixed:])
     matches = glob.iglob(str(pattern), root_dir=base, recursive=True)
     files = {base / match for match in matches if _fits(Path(match).parts, pattern.parts)}
-    return Folder(str(base)), [_listed(file, base) for file in files if file.is_file()]
+    return Folder(str(base)), [_listed(file, base) for file in files if _is_content(file)]
+
+
+def _is_content(path: Path) -> bool:
+    """Return whether a path is a file, or a link that leads nowhere: a file is missing there."""
+    return path.is_file() or (path.is_symlink() and not path.exists())
 
 
 def _listed(file: Path, base: Path) -> Listed:
     path = file.relative_to(base).as_posix()
-    return Listed(os.fsencode(path).decode(errors="replace"), path, file.stat().st_size)
+    name = os.fsencode(path).decode(errors="replace")
+    return Listed(name, path, file.stat().st_size if file.exists() else 0)
 
 
 def _is_data(parts: tuple[str, ...]) -> bool:

@@ -594,6 +594,28 @@ def test_a_file_whose_name_is_not_in_utf8_is_rejected(tmp_path: Path) -> None:
         listing.folder(str(odd), STORE)
 
 
+def test_links_that_lead_nowhere_and_images_are_told_to_be_so(tmp_path: Path) -> None:
+    source, elsewhere = tmp_path / "in", tmp_path / "elsewhere"
+    for folder in (source, elsewhere):
+        folder.mkdir()
+    write_csv(elsewhere / "linked.csv", [["text"], ["one"]])
+    (source / "a.csv").symlink_to(elsewhere / "linked.csv")
+    (source / "b.csv").symlink_to(elsewhere / "gone.csv")
+    (source / "c.csv").symlink_to(source / "c.csv")
+    image = b"\0\0\0\rIHDR\0\0\1\0" * 20
+    (source / "d.png").write_bytes(b"\x89PNG\r\n\x1a\n" + image)
+    (source / "e.jpg").write_bytes(b"\xff\xd8\xff\xe0" + image)
+    for address in ("in", "in/*.*"):
+        scored = score(tmp_path / address, tmp_path / address[:2] / f"_out-{len(address)}")
+        assert scored.ids == ["a.csv:2"]
+        assert [(file, reason) for file, _, reason in scored.rejects] == [
+            ("b.csv", "it cannot be read (it is gone, or a link that leads nowhere)"),
+            ("c.csv", "it cannot be read (Too many levels of symbolic links)"),
+            ("d.png", "it is an image: write its text into a table"),
+            ("e.jpg", "it is an image: write its text into a table"),
+        ]
+
+
 def test_a_file_in_two_layers_is_told_to_be_so(tmp_path: Path) -> None:
     content = "\n".join(["text", *(f"text {n} {n * n}" for n in range(500))]).encode()
     for packer in (gzip, bz2, lzma):
