@@ -365,23 +365,19 @@ def differences(same: Sequence[Scored]) -> list[Difference]:
     ]
 
 
-def disagreements(same: Sequence[Scored]) -> pd.DataFrame:
-    """Return the messages that the runs label differently, the largest gap in scores first.
+def disagreements(predicted: Sequence[np.ndarray], scores: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the messages that models label differently, the largest gap in scores first.
 
     Args:
-        same: Runs with the same holdout.
+        predicted: Whether each model predicts each message as spam, each of shape (rows,), bool.
+        scores: The models' spam probabilities of the same messages, each of shape (rows,).
 
     Returns:
-        Columns `text`, `label`, and each run's spam probability by the run's name.
+        Positions of the messages, shape (messages,), int64.
     """
-    first = same[0].table
-    predicted = np.stack([entry.predicted for entry in same])
-    scores = {entry.name: entry.table["spam_probability"].to_numpy() for entry in same}
-    table = first[["text", "label"]].assign(**scores)
-    gap = np.ptp(np.stack(list(scores.values())), axis=0)
-    differ = predicted.any(axis=0) & ~predicted.all(axis=0)
-    order = np.flatnonzero(differ)[np.argsort(-gap[differ], kind="stable")]
-    return table.iloc[order].reset_index(drop=True)
+    labels, gap = np.stack(predicted), np.ptp(np.stack(scores), axis=0)
+    differ = labels.any(axis=0) & ~labels.all(axis=0)
+    return np.flatnonzero(differ)[np.argsort(-gap[differ], kind="stable")]
 
 
 def by_slice(same: Sequence[Scored]) -> list[tuple[str, int, dict[str, float]]]:

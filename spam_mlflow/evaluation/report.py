@@ -176,8 +176,7 @@ def holdout(
         "differences": differences,
         "plots": [],
         "slices": comparison.slice_accuracy(frame, dict(zip(names, predictions, strict=True))),
-        "disagreed": 0,
-        "disagreements": [],
+        **_disagreements(frame, predictions, [m.scores for m in models]),
     }
 
 
@@ -328,8 +327,6 @@ def _part(
 ) -> dict[str, Any]:
     """Return what the report shows of the runs with one holdout."""
     first = same[0]
-    disagreed = comparison.disagreements(same)
-    shown = disagreed.head(_DISAGREEMENTS)
     names = [entry.name for entry in same]
     return {
         "messages": f"{len(first.table):,}",
@@ -340,13 +337,33 @@ def _part(
         "differences": differences,
         "plots": _plots(same, number, folder),
         "slices": comparison.by_slice(same),
-        "disagreed": len(disagreed),
+        **_disagreements(
+            first.table,
+            [entry.predicted for entry in same],
+            [entry.table["spam_probability"].to_numpy(dtype=float) for entry in same],
+        ),
+    }
+
+
+def _disagreements(
+    frame: pd.DataFrame, predicted: Sequence[np.ndarray], scores: Sequence[np.ndarray]
+) -> dict[str, Any]:
+    """Return how many messages models label differently, and those that are shown.
+
+    Args:
+        frame: The messages, with columns `text` and `label`.
+        predicted: As for `comparison.disagreements`.
+        scores: Likewise.
+    """
+    rows = comparison.disagreements(predicted, scores)
+    texts, labels = frame["text"].to_numpy(), frame["label"].to_numpy()
+    return {
+        "disagreed": f"{len(rows):,}",
         "disagreements": [
-            {"text": text, "label": label, "scores": scores}
-            for text, label, scores in zip(
-                shown["text"], shown["label"], shown[names].to_numpy(), strict=True
-            )
+            {"text": texts[row], "label": labels[row], "scores": [of[row] for of in scores]}
+            for row in rows[:_DISAGREEMENTS]
         ],
+        "left_out": len(rows) > _DISAGREEMENTS,
     }
 
 
