@@ -30,11 +30,13 @@ class ModelScores:
         name: Name of the model or run.
         scores: Spam probabilities, shape (rows,).
         threshold: Spam probability from which a message is labeled spam.
+        estimated: Whether the threshold is only known to lie between two scores.
     """
 
     name: str
     scores: np.ndarray
     threshold: float
+    estimated: bool = False
 
 
 def data(
@@ -67,7 +69,12 @@ def data(
     shown = set(order[:_SHOWN_TEXTS].tolist())
     return {
         "models": [
-            {"name": m.name, "threshold": float(m.threshold), "scores": m.scores.tolist()}
+            {
+                "name": m.name,
+                "threshold": float(m.threshold),
+                "estimated": m.estimated,
+                "scores": m.scores.tolist(),
+            }
             for m in models
         ],
         "spam": spam.astype(int).tolist(),

@@ -147,6 +147,10 @@
     put("found", `${number(found.length)} of ${number(total)} messages${found.length > shown ? `, the first ${shown} shown` : ""}`);
     $("more").hidden = found.length <= shown;
   };
+  const tellThreshold = () => {
+    put("chosen", model.estimated ? "the chosen one, estimated" : "the chosen one");
+    $("estimated").hidden = !model.estimated;
+  };
   const choose = (id, names) => names.forEach((name, i) => {
     const option = element("option", name); option.value = i; $(id).append(option);
   });
@@ -170,8 +174,9 @@
     list.children[from].setAttribute("tabindex", "-1");
     list.children[from].focus();
   });
-  $("model").addEventListener("change", (e) => { model = data.models[+e.target.value]; drawCurves(); moveTo(model.threshold); });
+  $("model").addEventListener("change", (e) => { model = data.models[+e.target.value]; tellThreshold(); drawCurves(); moveTo(model.threshold); });
   $("explorer").hidden = false;
+  tellThreshold();
   drawCurves();
   moveTo(threshold);
   clearTimeout(timer);

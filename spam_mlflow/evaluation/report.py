@@ -121,10 +121,7 @@ def write(
         tables=_changed(scored),
     )
     largest = max(holdouts, key=len)
-    models = [
-        ModelScores(s.name, s.table["spam_probability"].to_numpy(dtype=float), threshold_of(s))
-        for s in largest
-    ]
+    models = [model_scores(entry) for entry in largest]
     render(page, explorer.data(largest[0].table, models), folder)
     return everything
 
@@ -140,13 +137,20 @@ def _verdict(differences: Sequence[Difference]) -> str:
     )
 
 
-def threshold_of(scored: Scored) -> float:
-    """Return the middle between the highest score labeled ham and the lowest labeled spam."""
+def model_scores(scored: Scored) -> ModelScores:
+    """Return a run's scores and its threshold.
+
+    The threshold of runs that have not recorded it is estimated: it is the middle between the
+    highest score labeled ham and the lowest labeled spam.
+    """
     scores = scored.table["spam_probability"].to_numpy(dtype=float)
+    recorded = run_data.threshold(scored.run)
+    if recorded is not None:
+        return ModelScores(scored.name, scores, recorded)
     above, below = scores[scored.predicted], scores[~scored.predicted]
     lowest = float(above.min()) if len(above) else 1.0
     highest = float(below.max()) if len(below) else 0.0
-    return (lowest + highest) / 2
+    return ModelScores(scored.name, scores, (lowest + highest) / 2, estimated=True)
 
 
 def holdout(

@@ -1,12 +1,13 @@
 """Which messages a run's metrics are of: metrics of other messages cannot be compared."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 
 from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from spam_mlflow.tracking.run_logging import PART_TAG, TRAINED_ON_TAG
+from spam_mlflow.tracking.run_logging import PART_TAG, THRESHOLD_TAG, TRAINED_ON_TAG
 
 _NOT_RECORDED = "data not recorded"
 _DIGEST_SHOWN = 8  # characters
@@ -45,6 +46,15 @@ def trained_on(run: Run) -> int:
     """Return how many of the scored messages the model of a run was trained on, as far as known."""
     value = run.data.tags.get(TRAINED_ON_TAG, "")
     return int(value) if _COUNT.fullmatch(value) else 0
+
+
+def threshold(run: Run) -> float | None:
+    """Return the spam probability from which a run labeled messages spam; None if not recorded."""
+    try:
+        value = float(run.data.tags.get(THRESHOLD_TAG, ""))
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def by_data(shown: Sequence[Run], found: Sequence[Run]) -> dict[str, list[Run]]:

@@ -191,7 +191,13 @@ def _show(
 ) -> None:
     """Print and describe the metrics, with a warning before them if the model knows the data."""
     known = "unknown" if selected.trained_on is None else str(selected.trained_on)
-    mlflow.set_tags({run_logging.TRAINED_ON_TAG: known, _MODEL_TAG: reference.uri})
+    mlflow.set_tags(
+        {
+            run_logging.TRAINED_ON_TAG: known,
+            run_logging.THRESHOLD_TAG: repr(report.threshold),
+            _MODEL_TAG: reference.uri,
+        }
+    )
     table = artifacts.metrics_table(report.metrics, selected.prefix)
     warned = f"**{selected.warning}.**\n\n" if selected.warning else ""
     summary = model_card.summary(report.metrics, selected.prefix, report.threshold)

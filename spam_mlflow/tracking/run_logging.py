@@ -33,6 +33,9 @@ PART_TAG = "evaluation.part"
 TRAINED_ON_TAG = "evaluation.trained_on"
 """Tag of an evaluation: how many of the scored messages the model was trained or tuned on."""
 
+THRESHOLD_TAG = "threshold.value"
+"""Tag of a run with predictions: spam probability from which a message was labeled spam."""
+
 _STORAGE = "storage."
 _NO_PARAMETERS = (
     *("data.files.", "data.fallback", _STORAGE, "study_db", "output_dir", "safe_csv", "json"),

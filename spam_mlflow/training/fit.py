@@ -25,6 +25,7 @@ from spam_mlflow.scorer import keras_backend
 from spam_mlflow.scorer.classifier import Classifier, Metadata, Thresholds
 from spam_mlflow.scorer.labels import is_spam
 from spam_mlflow.scorer.vectorizers import Vectorizer
+from spam_mlflow.tracking.run_logging import THRESHOLD_TAG
 from spam_mlflow.training import agreement, memory, thresholds
 from spam_mlflow.training.thresholds import Choice
 
@@ -83,7 +84,11 @@ class Fit:
         """What a run is tagged with."""
         said = {"labels.doubt": self.doubt, "sources.better_alone": self.better_alone}
         told = {name: text for name, text in said.items() if text}
-        return {"threshold.policy": self.choice.policy, **told}
+        return {
+            "threshold.policy": self.choice.policy,
+            THRESHOLD_TAG: repr(self.classifier.metadata.threshold),
+            **told,
+        }
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,8 @@ def test_evaluating_the_version_gives_the_metrics_of_training(
         assert found[f"test_{name}"] == pytest.approx(expected[f"test_{name}"], abs=1e-6)
     assert not [name for name in evaluated.data.metrics if run_metrics.is_detail(name)]
     assert evaluated.data.tags["mlflow.note.content"].startswith("F1 ")
+    name = "threshold.value"
+    assert evaluated.data.tags[name] == trained.run.data.tags[name]
     f1 = f"{evaluated.data.metrics['test_f1']:.4f}"
     assert re.search(rf"^\| f1 +\| {f1} +\|", done.stderr, re.MULTILINE)
 

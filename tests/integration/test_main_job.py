@@ -11,6 +11,7 @@ from support.metrics import METRICS
 from support.project import Project, Trained, without_progress
 
 from spam_mlflow.data.sources.sample import SampleSource
+from spam_mlflow.registry import loading
 from spam_mlflow.tracking import run_logging, run_metrics
 
 
@@ -273,6 +274,8 @@ def test_the_run_says_how_the_threshold_was_chosen(trained: Trained, tmp_path: P
     low, rate, high = (metrics[f"held_out_ham_fpr{end}"] for end in ("_low", "", "_high"))
     assert low < rate < high
     assert tags["threshold.policy"] == "max_f1"  # at 0.6 %, F1 would be much lower
+    chosen = loading.thresholds(trained.model_folder).chosen
+    assert float(tags["threshold.value"]) == chosen
     assert "labels.doubt" not in tags
     card = (trained.artifacts / "model_card.md").read_text()
     assert f"{rate:.2%}, 95 % interval {low:.2%} to {high:.2%}" in card

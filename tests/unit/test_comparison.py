@@ -1,18 +1,19 @@
 import numpy as np
 import pandas as pd
 import pytest
-from mlflow.entities import Run, RunData, RunInfo
+from mlflow.entities import Run, RunData, RunInfo, RunTag
 from scipy import stats
 from support.predictions import predictions
 
 from spam_mlflow.errors import UserError
-from spam_mlflow.evaluation import bootstrap, comparison
+from spam_mlflow.evaluation import bootstrap, comparison, report
 from spam_mlflow.evaluation.comparison import Scored
 
 
-def scored(name: str, table: pd.DataFrame) -> Scored:
+def scored(name: str, table: pd.DataFrame, **tags: str) -> Scored:
     info = RunInfo(name, "0", "me", "FINISHED", 0, 0, "active")
-    return Scored(name, Run(info, RunData()), table)
+    of_run = [RunTag(key.replace("_", "."), value) for key, value in tags.items()]
+    return Scored(name, Run(info, RunData(tags=of_run)), table)
 
 
 def test_other_holdouts_have_no_difference() -> None:
@@ -59,3 +60,21 @@ def test_a_metric_that_is_not_defined_has_no_interval() -> None:
     assert "not defined" in [
         v for v, _ in map(comparison.formatted_interval, scored("a", nothing).intervals)
     ]
+
+
+def test_the_threshold_is_that_of_the_run_and_said_to_be_estimated_where_it_has_none() -> None:
+    """Scores are 0.1 and 0.9, so that any threshold between them gives the same labels."""
+    exact = report.model_scores(
+        scored("a", predictions(95, 0), threshold_value="0.7071067811865476")
+    )
+    assert (exact.threshold, exact.estimated) == (0.7071067811865476, False)
+    for tags in ({}, {"threshold_value": "nan"}, {"threshold_value": "high"}):
+        found = report.model_scores(scored("a", predictions(95, 0), **tags))
+        assert (found.threshold, found.estimated) == (0.5, True)
+
+
+def test_messages_that_are_labeled_differently_come_by_their_gap_in_scores() -> None:
+    ours, theirs = np.array([0.9, 0.2, 0.6, 0.9]), np.array([0.8, 0.9, 0.4, 0.1])
+    rows = comparison.disagreements([ours >= 0.5, theirs >= 0.5], [ours, theirs])
+    assert rows.tolist() == [3, 1, 2]
+    assert comparison.disagreements([ours >= 0.5] * 2, [ours, ours]).size == 0
