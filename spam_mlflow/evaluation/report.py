@@ -2,7 +2,7 @@
 
 import base64
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import resources
@@ -86,13 +86,23 @@ def render(page: Page, explored: Mapping[str, Any] | None, folder: Path) -> None
             script=Markup(script),
             # JSON in which no "<" is left, so that it cannot end its element.
             explorer=Markup(explorer.as_script(dict(explored))) if explored else "",
+            colored=_colored(explored) if explored else "",
         )
     )
     (folder / REPORT_FILE).write_text(text, encoding="utf-8")
 
 
+def _colored(explored: Mapping[str, Any]) -> str:
+    """Return the model by which words are colored; "" where none are."""
+    return str(explored["models"][0]["name"]) if any(explored["words"].values()) else ""
+
+
 def write(
-    runs: Sequence[Run], scored: Sequence[Scored], problems: Mapping[str, str], folder: Path
+    runs: Sequence[Run],
+    scored: Sequence[Scored],
+    problems: Mapping[str, str],
+    folder: Path,
+    scorer_of: Callable[[Run], Scorer | None] = lambda run: None,
 ) -> list[Difference]:
     """Write the report of a comparison, and its plots.
 
@@ -101,6 +111,8 @@ def write(
         scored: Those that have predictions.
         problems: Why the other runs have none, by their ids.
         folder: Folder for the files.
+        scorer_of: Returns the scorer of a run's model, as for `explorer.data`; called for the run
+            whose errors come first.
 
     Returns:
         The differences between the runs that the report shows.
@@ -122,7 +134,8 @@ def write(
     )
     largest = max(holdouts, key=len)
     models = [model_scores(entry) for entry in largest]
-    render(page, explorer.data(largest[0].table, models), folder)
+    explored = explorer.data(largest[0].table, models, scorer_of(largest[0].run))
+    render(page, explored, folder)
     return everything
 
 

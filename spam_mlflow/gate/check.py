@@ -13,6 +13,7 @@ from spam_mlflow.data.splitters import Split
 from spam_mlflow.evaluation import tables
 from spam_mlflow.scorer.classifier import Thresholds
 from spam_mlflow.scorer.labels import is_spam
+from spam_mlflow.scorer.scorers import Scorer
 
 Verdict = Literal["failed", "passed", "not applicable"]
 
@@ -88,6 +89,22 @@ class Scored:
     def predicted(self) -> np.ndarray:
         """Whether each message is labeled as spam, shape (rows,), bool."""
         return self.scores >= self.thresholds.chosen
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What the versions say of the holdout.
+
+    Attributes:
+        candidate: Scores of the version that is checked.
+        champion: Those of the version that it is compared with; None if there is none yet.
+        scorer: The candidate's, to tell what moved its scores; None where it cannot be read without
+            running the version's own code, or is not linear.
+    """
+
+    candidate: Scored
+    champion: Scored | None
+    scorer: Scorer | None = None
 
 
 def check(

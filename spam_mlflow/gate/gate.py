@@ -22,7 +22,7 @@ from spam_mlflow.gate import (
     scoring_server,
     service,
 )
-from spam_mlflow.gate.check import Check, Holdout, Scored, failed_checks
+from spam_mlflow.gate.check import Check, Compared, Holdout, Scored, failed_checks
 from spam_mlflow.gate.known_groups import KnownGroups
 from spam_mlflow.gate.scoring_server import ScoringServer
 from spam_mlflow.progress import Step
@@ -30,7 +30,7 @@ from spam_mlflow.registry import loading, model_logging
 from spam_mlflow.registry.versions import Version
 from spam_mlflow.scorer.pyfunc_model import TEXT
 
-OnScores = Callable[[Scored, Scored | None], None]
+OnScores = Callable[[Compared], None]
 """Called with the scores of the candidate and, if there is one, of the champion."""
 
 
@@ -40,7 +40,7 @@ def run(
     holdout: Holdout,
     settings: GateSettings,
     run_untrusted: bool = False,
-    on_scores: OnScores = lambda candidate, champion: None,
+    on_scores: OnScores = lambda compared: None,
 ) -> list[Check]:
     """Run every check of a version.
 
@@ -84,7 +84,9 @@ def run(
         known = KnownGroups.of(holdout)
         champion_scores = _champion_scores(champion, holdout, known, folder) if champion else None
         with _measured(model, holdout, known, folder, stage) as found:
-            on_scores(found.scored, champion_scores)
+            # Files that are not those that were logged are read by the processes apart alone.
+            scorer = None if untrusted else loading.linear_scorer(model)
+            on_scores(Compared(found.scored, champion_scores, scorer))
             families = {
                 **_quality_checks(found, champion_scores, holdout, settings),
                 **_service_checks(found, candidate, settings),

@@ -4,10 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import pandas as pd
+
 from spam_mlflow.evaluation import explorer, report
 from spam_mlflow.evaluation.explorer import ModelScores
 from spam_mlflow.evaluation.report import Page, Table
-from spam_mlflow.gate.check import Check, Holdout, Scored, failed_checks, ordered, summary
+from spam_mlflow.gate import provenance
+from spam_mlflow.gate.check import Check, Compared, Holdout, failed_checks, ordered, summary
 from spam_mlflow.registry.versions import Version
 
 _FAMILIES = {
@@ -38,7 +41,7 @@ def write(
     champion: Version | None,
     checks: Sequence[Check],
     holdout: Holdout,
-    scores: tuple[Scored, Scored | None] | None,
+    compared: Compared | None,
     parameters: Mapping[str, Mapping[str, str]],
     folder: Path,
 ) -> None:
@@ -49,14 +52,14 @@ def write(
         champion: The version that it was compared with; None if there is none.
         checks: The results.
         holdout: The messages.
-        scores: Scores of candidate and champion; None if the candidate was not scored.
+        compared: Scores of candidate and champion; None if the candidate was not scored.
         parameters: Parameters of the runs of candidate and champion, by `name` of the version.
         folder: Folder for the file.
     """
     failed = failed_checks(checks)
     names = "; ".join(check.name for check in failed)
     verdict = f"Failed: {names}." if failed else "Every check that applies has passed."
-    models = _models(candidate, champion, scores)
+    models = _models(candidate, champion, compared) if compared else []
     frame = holdout.frame
     differences = report.paired_differences(frame, *models) if len(models) == 2 else []
     data = f"{holdout.messages.name}, split {holdout.split.name}"
@@ -70,7 +73,10 @@ def write(
         holdouts=[report.holdout(frame, models, data, differences)] if models else [],
         tables=changed,
     )
-    report.render(page, explorer.data(frame, models) if models else None, folder)
+    explored = None
+    if compared:
+        explored = explorer.data(frame, models, compared.scorer, _training(checks, holdout))
+    report.render(page, explored, folder)
 
 
 def name(version: Version) -> str:
@@ -78,14 +84,18 @@ def name(version: Version) -> str:
     return f"version {version.number}"
 
 
-def _models(
-    candidate: Version, champion: Version | None, scores: tuple[Scored, Scored | None] | None
-) -> list[ModelScores]:
-    if scores is None:
-        return []
-    found = [(candidate, scores[0]), (champion, scores[1])]
+def _models(candidate: Version, champion: Version | None, compared: Compared) -> list[ModelScores]:
+    found = [(candidate, compared.candidate), (champion, compared.champion)]
     return [
         ModelScores(name(version), scored.scores, scored.thresholds.chosen)
         for version, scored in found
         if version is not None and scored is not None
     ]
+
+
+def _training(checks: Sequence[Check], holdout: Holdout) -> pd.DataFrame | None:
+    """Return the messages that the candidate was trained on; None if its split is another."""
+    if not any(c.name == provenance.SPLIT and c.verdict == "passed" for c in checks):
+        return None
+    frame = holdout.split.frame
+    return frame[frame["part"] != "test"]

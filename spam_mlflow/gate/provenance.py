@@ -8,6 +8,9 @@ from spam_mlflow.registry.versions import Version
 from spam_mlflow.scorer.labels import LABELS
 from spam_mlflow.scorer.normalization import duplicate_key
 
+SPLIT = "provenance: split.digest"
+"""Check that a version was trained on the other parts of the holdout's split."""
+
 
 def provenance_checks(
     candidate: Version, holdout: Holdout, settings: GateSettings

@@ -19,6 +19,8 @@ from spam_mlflow.config.schema import CompareSettings
 from spam_mlflow.errors import UserError
 from spam_mlflow.evaluation import comparison, report, run_data, tables
 from spam_mlflow.evaluation.comparison import Difference, Scored
+from spam_mlflow.registry import loading
+from spam_mlflow.scorer.scorers import Scorer
 from spam_mlflow.storage import s3
 from spam_mlflow.tracking import links, run_logging, run_metrics, run_names, runs
 from spam_mlflow.tracking.run_folder import REPORT_FILE, run_folder
@@ -44,7 +46,7 @@ def run(settings: CompareSettings, cfg: DictConfig) -> None:
     with run_folder(settings.output_dir) as folder:
         scored, problems = _load(chosen)
         with progress.step("Writing the report"):
-            differences = report.write(chosen, scored, problems, folder)
+            differences = report.write(chosen, scored, problems, folder, _scorer)
         if settings.json:
             print(tables.as_json(_as_data(scored, problems, differences)))
         else:
@@ -110,6 +112,18 @@ def _load(chosen: Sequence[Run]) -> tuple[list[Scored], dict[str, str]]:
     if not scored:
         raise UserError("none of the runs can be compared; choose others from the table")
     return scored, problems
+
+
+def _scorer(entry: Run) -> Scorer | None:
+    """Return the scorer of the model that a run logged or scored, None where it cannot be read."""
+    tags, logged = entry.data.tags, f"runs:/{entry.info.run_id}/model"
+    try:
+        with tempfile.TemporaryDirectory(prefix="spam_mlflow-") as scratch:
+            model = loading.download(tags.get(run_logging.MODEL_TAG, logged), Path(scratch))
+            return loading.linear_scorer(model)
+    except UserError as error:
+        logger.info("The report colors no words: %s", error)
+        return None
 
 
 def _print_report(scored: Sequence[Scored], differences: Sequence[Difference]) -> None:

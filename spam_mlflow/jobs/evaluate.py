@@ -26,7 +26,6 @@ from spam_mlflow.training.experiment import load_messages, split_messages
 
 logger = logging.getLogger(__name__)
 
-_MODEL_TAG = "model.uri"  # of the version that was scored, whatever its alias points to later
 _WITHOUT_SPLIT = ("all", "unseen")
 _PREFIXES = {"train": "train", "validation": "val"}
 """Start of the metrics' names by part; that of all others is "test", or else "seen"."""
@@ -195,7 +194,7 @@ def _show(
         {
             run_logging.TRAINED_ON_TAG: known,
             run_logging.THRESHOLD_TAG: repr(report.threshold),
-            _MODEL_TAG: reference.uri,
+            run_logging.MODEL_TAG: reference.uri,
         }
     )
     table = artifacts.metrics_table(report.metrics, selected.prefix)

@@ -16,8 +16,8 @@ from spam_mlflow.evaluation import tables
 from spam_mlflow.gate import gate, gate_report
 from spam_mlflow.gate.check import (
     Check,
+    Compared,
     Holdout,
-    Scored,
     as_dicts,
     as_markdown,
     as_text,
@@ -53,14 +53,14 @@ def run(settings: PromoteSettings, cfg: DictConfig) -> None:
     with run_folder(settings.output_dir) as folder:
         messages = load_messages(settings, folder)
         holdout = Holdout(messages, split_messages(settings, messages))
-        scores: list[tuple[Scored, Scored | None]] = []
+        compared: list[Compared] = []
         checks = gate.run(
             candidate,
             champion,
             holdout,
             settings.gate,
             run_untrusted=settings.override is not None,
-            on_scores=lambda ours, theirs: scores.append((ours, theirs)),
+            on_scores=compared.append,
         )
         failed = failed_checks(checks)
         results = as_dicts(checks, holdout) | {
@@ -76,7 +76,7 @@ def run(settings: PromoteSettings, cfg: DictConfig) -> None:
         _write(results, checks, folder)
         with progress.step("Writing the report"):
             parameters = _parameters(client, [candidate, champion])
-            found = scores[0] if scores else None
+            found = compared[0] if compared else None
             gate_report.write(candidate, champion, checks, holdout, found, parameters, folder)
         if not settings.dry_run:
             _record(client, candidate, folder, _status(failed, settings))

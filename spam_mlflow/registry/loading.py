@@ -32,6 +32,7 @@ from spam_mlflow.registry.model_files import CODE
 from spam_mlflow.registry.model_logging import SHARED_NAME, scorer_package
 from spam_mlflow.scorer import scorers
 from spam_mlflow.scorer.classifier import METADATA_FILE, TOKENIZER_FILE, Thresholds
+from spam_mlflow.scorer.scorers import Scorer
 from spam_mlflow.tracking.runs import REGISTERED_MODEL
 
 ADDED = "registered_model_meta"
@@ -160,6 +161,25 @@ def load_pyfunc(folder: Path) -> PyFuncModel:
     except (MlflowException, OSError) as error:
         require_space(error, f"a copy of {folder}")
         raise _no_model(str(folder), error) from error
+
+
+def linear_scorer(folder: Path) -> Scorer | None:
+    """Return a model's scorer, whose files this project's code reads; none of the model's is run.
+
+    Args:
+        folder: Folder with a logged model, such as `download` returns.
+
+    Returns:
+        The scorer; None if the model is not linear, or if its code is not that of this project, so
+        that its own might score otherwise.
+
+    Raises:
+        UserError: If its files are incomplete or have changed.
+    """
+    if model_files.package(folder) != scorer_package():
+        return None
+    linear = (_files(folder) / scorers.LINEAR_FILE).is_file()
+    return scorers.load(_files(folder)) if linear else None
 
 
 def thresholds(folder: Path) -> Thresholds:

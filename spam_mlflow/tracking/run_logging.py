@@ -33,6 +33,9 @@ PART_TAG = "evaluation.part"
 TRAINED_ON_TAG = "evaluation.trained_on"
 """Tag of an evaluation: how many of the scored messages the model was trained or tuned on."""
 
+MODEL_TAG = "model.uri"
+"""Tag of an evaluation: the version that was scored, whatever its alias points to later."""
+
 THRESHOLD_TAG = "threshold.value"
 """Tag of a run with predictions: spam probability from which a message was labeled spam."""
 

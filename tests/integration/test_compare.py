@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 from support.predictions import predictions
-from support.project import Project, require_one_line
+from support.project import Project, Trained, require_one_line
 
 from spam_mlflow.tracking import run_metrics
 
@@ -241,6 +241,18 @@ def test_the_report_shows_curves_slices_and_disagreements(report: tuple[str, str
     names = {file.name for file in (folder / "figures").iterdir()}
     curves = ("precision_and_recall", "calibration")
     assert names == {f"{curve}_{holdout}.png" for curve in curves for holdout in (1, 2)}
+
+
+def test_words_are_colored_where_the_model_can_be_read(
+    trained: Trained, report: tuple[str, str, Path], tmp_path: Path
+) -> None:
+    runs = f"runs=[{trained.run.info.run_id}]"
+    done = trained.project.run("compare", runs, "log=false", f"output_dir={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    assert 'id="legend"' in (tmp_path / "report.html").read_text()
+    _, said, folder = report
+    assert "The report colors no words: model_uri='runs:/" in said
+    assert 'id="legend"' not in (folder / "report.html").read_text()
 
 
 def test_the_report_is_logged_to_a_run_of_its_own(

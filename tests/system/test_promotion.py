@@ -1,6 +1,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -118,6 +119,8 @@ def test_a_better_or_equal_version_takes_over_and_can_be_taken_back(at_one: Proj
     assert "Every check that applies has passed." in report
     assert '<a href="#how-champion">champion: f1 not worse</a>' in report
     assert "version 1" in report
+    assert f"for ham, by the scores of version {version}." in report
+    assert re.search(r'"near":\{"\d+":\[\["', report)
     done = at_one.run("rollback", "reason='too many complaints'")
     assert done.returncode == 0, done.stderr
     assert champion(at_one) == "1"

@@ -1,6 +1,10 @@
 """The report of a gate."""
 
+import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,9 +13,11 @@ from spam_mlflow.config.compose import compose
 from spam_mlflow.config.instantiate import validate
 from spam_mlflow.data.sources.sample import SampleSource
 from spam_mlflow.gate import gate_report
-from spam_mlflow.gate.check import Check, Holdout, Scored
+from spam_mlflow.gate.check import Check, Compared, Holdout, Scored, Verdict
 from spam_mlflow.registry.versions import Version
 from spam_mlflow.scorer.classifier import Thresholds
+from spam_mlflow.scorer.normalization import unescaped
+from spam_mlflow.scorer.scorers import WordContributions
 from spam_mlflow.tracking.run_folder import REPORT_FILE
 
 CHECKS = [Check("metric: f1", "1", ">= 0.9", "passed", "on the holdout")]
@@ -38,8 +44,8 @@ def test_messages_that_candidate_and_champion_label_differently_are_told(
     theirs[7] = 0.55
     ours = right.copy()
     ours[7] = 0.55
-    scores = Scored(Thresholds(0.6, 0.9), ours), Scored(Thresholds(0.5, 0.9), theirs)
-    gate_report.write(version("2"), version("1"), CHECKS, holdout, scores, {}, tmp_path)
+    compared = Compared(Scored(Thresholds(0.6, 0.9), ours), Scored(Thresholds(0.5, 0.9), theirs))
+    gate_report.write(version("2"), version("1"), CHECKS, holdout, compared, {}, tmp_path)
     html = (tmp_path / REPORT_FILE).read_text()
     assert "3 messages that the runs label differently" in html
     table = html.partition("that the runs label differently")[2].partition("</table>")[0]
@@ -48,3 +54,42 @@ def test_messages_that_candidate_and_champion_label_differently_are_told(
     assert "0.8000" in first  # the largest gap
     assert "0.1000" in first
     assert last.count("0.5500") == 2
+
+
+class FirstCharacter:
+    """A scorer whose scores come from the first character of a text."""
+
+    threshold = 0.5
+
+    def spam_probability(self, texts: Sequence[str]) -> np.ndarray:
+        return np.full(len(texts), 0.5)
+
+    def scores_and_doubts(self, texts: Sequence[str]) -> tuple[np.ndarray, list[str | None]]:
+        return self.spam_probability(texts), [None] * len(texts)
+
+    def explanations(self, texts: Sequence[str]) -> list[list[dict[str, Any]]]:
+        return [[{"feature": "word:first", "contribution": 1.5}] for _ in texts]
+
+    def word_contributions(self, texts: Sequence[str]) -> list[WordContributions]:
+        return [WordContributions([(0, 1)], np.array([1.5]), {}) for _ in texts]
+
+
+@pytest.mark.parametrize("scorer", [None, FirstCharacter()])
+@pytest.mark.parametrize("verdict", ["passed", "failed"])
+def test_words_are_colored_and_neighbors_shown_where_the_model_and_its_split_are_known(
+    holdout: Holdout, tmp_path: Path, scorer: FirstCharacter | None, verdict: Verdict
+) -> None:
+    scored = Scored(Thresholds(0.5, 0.9), np.where(holdout.spam, 0.8, 0.1))
+    checks = [*CHECKS, Check("provenance: split.digest", "a", "a", verdict, "not trained on")]
+    compared = Compared(scored, None, scorer)
+    gate_report.write(version("2"), None, checks, holdout, compared, {}, tmp_path)
+    html = (tmp_path / REPORT_FILE).read_text()
+    legend = "for ham, by the scores of version 2." in html
+    explored = json.loads(re.search(r'id="explorer-data">(.*?)</script>', html, re.S)[1])
+    assert legend == any(explored["words"].values()) == any(explored["features"].values())
+    assert legend == (scorer is not None)
+    neighbors = {text for near in explored["near"].values() for text, _, _ in near}
+    frame = holdout.split.frame
+    trained = set(frame.loc[frame["part"] != "test", "text"].map(unescaped))
+    assert bool(neighbors) == (verdict == "passed")
+    assert neighbors <= trained
