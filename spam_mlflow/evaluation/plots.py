@@ -8,6 +8,7 @@ half their width.
 import functools
 import itertools
 import logging
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -35,6 +36,7 @@ _STYLE: dict[Any, Any] = {
 _RELIABILITY_BINS = 20  # of equal width, before small ones are joined
 _FEWEST_IN_BIN = 30  # messages
 _SCORE_BINS = 40
+_LEGEND_WIDTH = 48  # characters
 _ALIKE = 0.005  # difference of precision that is not worth a look
 
 Arguments = ParamSpec("Arguments")
@@ -113,7 +115,7 @@ def precision_recall_overlay(spam: np.ndarray, scores: Mapping[str, np.ndarray])
         precision, recall, _ = precision_recall_curve(spam, values)
         curves.append((recall, precision))
         area = average_precision_score(spam, values)
-        axes.step(recall, precision, where="post", label=f"{name} ({area:.4f})", **style)
+        axes.step(recall, precision, where="post", label=_legend(f"{name} ({area:.4f})"), **style)
     _zoom(axes, curves)
     axes.set_xlabel("recall")
     axes.set_ylabel("precision")
@@ -130,18 +132,57 @@ def calibration_overlay(spam: np.ndarray, scores: Mapping[str, np.ndarray]) -> "
         spam: 1 for spam, 0 for ham; shape (rows,).
         scores: Spam probabilities of the same messages by the model's name, each of shape (rows,).
     """
+    from matplotlib.ticker import LogLocator, StrMethodFormatter
+
     from spam_mlflow.evaluation.metrics import expected_calibration_error
 
-    figure, axes = _new("", "Calibration (expected error)", width=7.4)
-    axes.plot([0, 1], [0, 1], "--", color=_GRAY, linewidth=1)
+    figure, axes = _new("", "Calibration (expected error), 95 % intervals", width=7.4)
+    axes.remove()
+    rates, counts = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
+    rates.set_title(axes.get_title("left"), loc="left")
+    rates.plot([0, 1], [0, 1], "--", color=_GRAY, linewidth=1)
     for (name, values), style in zip(scores.items(), _styles(), strict=False):
-        mean, rate, _ = _reliability(spam, values)
+        mean, rate, messages = _reliability(spam, values)
         error = expected_calibration_error(spam, values)
-        axes.plot(mean, rate, marker="o", label=f"{name} ({error:.4f})", **style)
-    axes.set_xlabel("spam probability")
-    axes.set_ylabel("share of spam")
-    axes.legend(loc="upper left", frameon=False)
+        label = _legend(f"{name} ({error:.4f})")
+        bars = _interval_bars(rate, messages)
+        rates.errorbar(mean, rate, bars, marker="o", capsize=4, label=label, **style)
+        counts.plot(mean, messages, marker="o", markersize=4, **style)
+    rates.set_ylabel("share of spam")
+    rates.legend(loc="upper left", frameon=False)
+    counts.set_yscale("log", subs=[])
+    counts.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+    counts.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    counts.set_ylabel("messages\nin the bin")
+    counts.set_xlabel("spam probability")
+    for panel in (rates, counts):
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.grid(alpha=0.3)
     return figure
+
+
+def _legend(label: str) -> str:
+    """Return a label of a legend with line breaks: a long one would leave the plot no room."""
+    return textwrap.fill(label, _LEGEND_WIDTH)
+
+
+def _interval_bars(rate: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return how far the 95 % intervals of rates reach down and up (Clopper and Pearson 1934).
+
+    Args:
+        rate: Share of spam in each bin, shape (bins,).
+        counts: Messages in each bin, shape (bins,).
+
+    Returns:
+        Shape (2, bins).
+    """
+    from scipy.stats import beta
+
+    hits = np.round(rate * counts)
+    with np.errstate(invalid="ignore"):
+        low = np.nan_to_num(beta.ppf(0.025, hits, counts - hits + 1), nan=0.0)
+        high = np.nan_to_num(beta.ppf(0.975, hits + 1, counts - hits), nan=1.0)
+    return np.maximum([rate - low, high - rate], 0)
 
 
 def _reliability(spam: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -189,10 +230,14 @@ def search_history(values: Sequence[float], objective: str, title: str) -> "Figu
         objective: Name of the metric that the search maximizes.
         title: Title of the plot.
     """
+    from matplotlib.ticker import MaxNLocator
+
     figure, axes = _new(title, f"{objective} by trial")
     numbers = np.arange(len(values))
     axes.plot(numbers, values, "o", color=_HAM, label="trial")
     axes.step(numbers, np.fmax.accumulate(values), where="post", color=_SPAM, label="best so far")
+    axes.set_xlim(-0.5, max(len(values), 1) - 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlabel("trial")
     axes.set_ylabel(objective)
     axes.legend(loc="lower right", frameon=False)
@@ -288,19 +333,13 @@ def _precision_recall(
 
 
 def _calibration(spam: np.ndarray, scores: np.ndarray, title: str) -> "Figure":
-    from scipy.stats import beta
-
     from spam_mlflow.evaluation.metrics import expected_calibration_error
 
     mean, rate, counts = _reliability(spam, scores)
     error = expected_calibration_error(spam, scores)
-    hits = np.round(rate * counts)
-    with np.errstate(invalid="ignore"):  # 95 % intervals by Clopper and Pearson (1934)
-        low = np.nan_to_num(beta.ppf(0.025, hits, counts - hits + 1), nan=0.0)
-        high = np.nan_to_num(beta.ppf(0.975, hits + 1, counts - hits), nan=1.0)
     figure, axes = _new(title, f"Calibration, expected error {error:.4f}")
     axes.plot([0, 1], [0, 1], "--", color=_GRAY, linewidth=1.5, label="perfect")
-    bars = np.maximum([rate - low, high - rate], 0)
+    bars = _interval_bars(rate, counts)
     axes.errorbar(mean, rate, bars, fmt="o-", color=_HAM, capsize=4, label="model, 95 % interval")
     for number, (x, y, count) in enumerate(zip(mean, rate, counts, strict=True)):
         offset = (6, 6 if number % 2 else -14)  # those of neighbors would overlap

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from matplotlib.container import ErrorbarContainer
 
 from spam_mlflow.evaluation import plots
 
@@ -43,3 +44,29 @@ def test_overlaid_curves_show_where_they_differ_and_differ_in_color_and_style() 
     assert 0 <= left < 1 < right
     assert len({(line.get_color(), line.get_linestyle()) for line in axes.lines}) == 2
     assert {line.get_color() for line in axes.lines} <= set(plots._PALETTE)
+
+
+def test_overlaid_calibration_has_intervals_and_counts_as_that_of_a_run() -> None:
+    rng = np.random.default_rng(0)
+    worse = np.clip(SCORES + rng.normal(0, 0.3, 400), 0, 1)
+    alone = plots.all_plots(SPAM, SCORES, 0.5, [], "title")["calibration"].axes[0]
+    axes, messages = plots.calibration_overlay(SPAM, {"a": SCORES, "b" * 200: worse}).axes
+    first, second = (found for found in axes.containers if isinstance(found, ErrorbarContainer))
+    (of_run,) = (found for found in alone.containers if isinstance(found, ErrorbarContainer))
+    for both in zip(first.lines[2], of_run.lines[2], strict=True):
+        ours, theirs = (bars.get_segments() for bars in both)
+        assert np.concatenate(ours) == pytest.approx(np.concatenate(theirs))
+    counts = [int(text.get_text()) for text in alone.texts]
+    assert messages.lines[0].get_ydata().tolist() == counts
+    assert sum(messages.lines[1].get_ydata()) == 400
+    assert len(second.lines[0].get_xdata()) == len(messages.lines[1].get_xdata())
+    legend = axes.get_legend()
+    assert legend is not None
+    assert max(len(line) for line in legend.get_texts()[1].get_text().splitlines()) <= 48
+
+
+@pytest.mark.parametrize("trials", [1, 2, 3, 30])
+def test_trials_are_numbered_by_whole_numbers(trials: int) -> None:
+    figure = plots.search_history(list(np.linspace(0.5, 0.9, trials)), "val_f1", "title")
+    ticks = figure.axes[0].get_xticks()
+    assert np.all(ticks == np.round(ticks))
