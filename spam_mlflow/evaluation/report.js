@@ -103,6 +103,7 @@
   // Positions count characters, and strings have halves of some.
   const colored = (text, words) => {
     const characters = [...text], p = element("p", undefined, "message");
+    p.dir = "auto";
     let at = 0;
     for (const [start, end, value] of words) {
       p.append(characters.slice(at, start).join(""));
@@ -135,7 +136,12 @@
       const details = element("details");
       details.append(element("summary", "Similar training messages"));
       const ul = element("ul");
-      for (const [t, l, s] of near) ul.append(element("li", `${l}, ${s.toFixed(2)}: ${t}`));
+      for (const [t, l, s] of near) {
+        const like = element("li", `${l}, ${s.toFixed(2)}: `), told = element("bdi", t);
+        told.dir = "auto";
+        like.append(told);
+        ul.append(like);
+      }
       details.append(ul);
       li.append(details);
     }

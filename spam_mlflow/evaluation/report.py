@@ -46,6 +46,8 @@ class Page:
         runs: Rows of the table of runs.
         holdouts: Metrics of models that were scored on the same messages, as `_part` returns them.
         tables: What else is shown.
+        explored: Which models and data the threshold slider and the messages are of.
+        unexplored: Which runs they are not of, and why; "" if they are of all.
     """
 
     title: str
@@ -57,6 +59,8 @@ class Page:
     runs: Sequence[Mapping[str, str]] = ()
     holdouts: Sequence[Mapping[str, Any]] = ()
     tables: Sequence[Table] = ()
+    explored: str = ""
+    unexplored: str = ""
 
 
 def render(page: Page, explored: Mapping[str, Any] | None, folder: Path) -> None:
@@ -124,6 +128,7 @@ def write(
         for number, (same, found) in enumerate(zip(holdouts, differences, strict=True), start=1)
     ]
     everything = list(itertools.chain(*differences))
+    largest = max(holdouts, key=len)
     page = Page(
         title=title(scored),
         verdict=_verdict(everything),
@@ -131,12 +136,33 @@ def write(
         runs=[_run(run, problems.get(run.info.run_id, "")) for run in runs],
         holdouts=parts,
         tables=_changed(scored),
+        explored=explored_name([entry.name for entry in largest], largest[0].data),
+        unexplored=_unexplored([s.name for s in scored if s.digest != largest[0].digest]),
     )
-    largest = max(holdouts, key=len)
     models = [model_scores(entry) for entry in largest]
     explored = explorer.data(largest[0].table, models, scorer_of(largest[0].run))
     render(page, explored, folder)
     return everything
+
+
+def explored_name(names: Sequence[str], data: str) -> str:
+    """Return which models and data the threshold slider is of.
+
+    Args:
+        names: Names of the models.
+        data: The data in a few words.
+    """
+    return f"{' and '.join(names) if len(names) <= 2 else f'{len(names)} runs'}: {data}"
+
+
+def _unexplored(names: Sequence[str]) -> str:
+    if not names:
+        return ""
+    verb = "was" if len(names) == 1 else "were"
+    return (
+        f"{', '.join(names)} {verb} scored on other messages, which are not here; a comparison of "
+        "runs on those messages alone shows them."
+    )
 
 
 def _verdict(differences: Sequence[Difference]) -> str:
@@ -249,7 +275,13 @@ def write_run(
         f"F1 {f1}, ham FPR {ham_fpr} on the test part. The gate has not judged this model yet; the "
         "command promote runs it."
     )
-    page = Page(title=model.name, verdict=verdict, holdouts=[part], tables=tables)
+    page = Page(
+        title=model.name,
+        verdict=verdict,
+        holdouts=[part],
+        tables=tables,
+        explored=explored_name([model.name], data),
+    )
     render(page, explorer.data(frame, [model], scorer, training), folder)
 
 

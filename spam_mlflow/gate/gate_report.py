@@ -72,6 +72,7 @@ def write(
         families=list(_FAMILIES.items()),
         holdouts=[report.holdout(frame, models, data, differences)] if models else [],
         tables=changed,
+        explored=report.explored_name([model.name for model in models], data),
     )
     explored = None
     if compared:

@@ -46,3 +46,33 @@ def test_the_chosen_threshold_is_exact_or_said_to_be_estimated(compared: str) ->
         assert page.opened.text_content("#chosen") == "the chosen one, estimated"
         assert page.opened.input_value("#exact") == "0.5"
         assert len(page.shown("#estimated")) == 1
+
+
+def test_the_slider_says_which_runs_and_data_it_is_of(compared: str) -> None:
+    with browser.page(compared) as page:
+        shown = page.opened.inner_text("#explorer")
+        assert f"({LONG} and earlier: own (digest 01234567))" in shown.splitlines()[0]
+        assert "elsewhere was scored on other messages" in shown
+        assert "elsewhere" not in page.opened.inner_text("#model")
+
+
+def test_every_cell_of_every_table_is_seen_on_a_phone(compared: str) -> None:
+    with browser.page(compared, viewport={"width": 360, "height": 800}) as page:
+        assert page.cut_off() == []
+        cells = page.value("""[...document.querySelectorAll("td")].map((cell) => {
+          const box = cell.getBoundingClientRect();
+          return {left: box.left, right: box.right, text: cell.textContent,
+            label: getComputedStyle(cell, "::before").content};
+        })""")
+        assert all(0 <= cell["left"] <= cell["right"] <= 360 for cell in cells)
+        labels = {cell["label"] for cell in cells}
+        for name in ("95 % interval", "messages", "minus", "fit, s", "earlier"):
+            assert f'"{name}: "' in labels
+        assert page.accessibility_faults() == []
+
+
+def test_messages_are_written_in_the_direction_of_their_script(compared: str) -> None:
+    with browser.page(compared) as page:
+        directions = 'document.querySelectorAll(".message:not([dir=auto])").length'
+        assert page.value(directions) == 0
+        assert len(page.shown(".message")) > 25
