@@ -31,6 +31,8 @@ _MAX_RUNS = 5000  # that are searched
 _ID_SHOWN = 8  # characters
 _NAME_SHOWN = 60  # characters
 _SMALLEST_SLICE = 20  # messages
+# Ends of the names of metrics, without their source.
+_LOWER_IS_BETTER = ("ham_fpr", "ham_fpr_low", "ham_fpr_high", "ece", "brier", "loss", "_seconds")
 METRICS = {
     "F1": bootstrap.f1,
     "MCC": bootstrap.mcc,
@@ -84,12 +86,18 @@ def require_metrics(runs: Sequence[Run], key: str, names: Sequence[str]) -> None
         )
 
 
+def lower_is_better(metric: str) -> bool:
+    """Return whether the best run has the smallest value of a metric, such as "test_ham_fpr"."""
+    return metric.partition("__")[0].endswith(_LOWER_IS_BETTER)
+
+
 def ranked(runs: Sequence[Run], metric: str) -> list[Run]:
-    """Return the runs sorted by `metric`, the largest first; runs without it, or with NaN, last."""
+    """Return the runs sorted by `metric`, the best first; runs without it, or with NaN, last."""
+    sign = 1 if lower_is_better(metric) else -1
 
     def key(run: Run) -> float:
         value = run.data.metrics.get(metric, np.nan)
-        return np.inf if np.isnan(value) else -value
+        return np.inf if np.isnan(value) else sign * value
 
     return sorted(runs, key=key)
 

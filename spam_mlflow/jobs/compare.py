@@ -58,25 +58,28 @@ def run(settings: CompareSettings, cfg: DictConfig) -> None:
 
 
 def _print_table(found: Sequence[Run], settings: CompareSettings) -> None:
-    _add_details(found, (settings.sort, *settings.columns))
+    columns = list(dict.fromkeys([*settings.columns, settings.sort]))  # each once
+    _add_details(found, columns)
     _require_metrics(found, settings)
     shown = comparison.ranked(found, settings.sort)[: settings.limit]
     groups = run_data.by_data(shown, found)
     if settings.json:
         runs_shown = [
-            {"data": data, **comparison.as_record(entry, settings.columns)}
+            {"data": data, **comparison.as_record(entry, columns)}
             for data, same in groups.items()
             for entry in same
         ]
         print(tables.as_json({"sort": settings.sort, "found": len(found), "runs": runs_shown}))
         return
-    header = comparison.table_header(settings.columns)
+    header = comparison.table_header(columns)
     for data, same in groups.items():
-        rows = comparison.table_rows(same, settings.columns)
+        rows = comparison.table_rows(same, columns)
         print(f"{data}\n\n{tables.terminal(header, rows, sys.stdout)}\n")
+    order = ", the lowest first" if comparison.lower_is_better(settings.sort) else ""
     apart = "; metrics in different tables are of different messages, and cannot be compared"
     print(
-        f"{len(shown)} of {len(found)} runs, by {settings.sort}{apart if len(groups) > 1 else ''}"
+        f"{len(shown)} of {len(found)} runs, by {settings.sort}{order}"
+        f"{apart if len(groups) > 1 else ''}"
     )
 
 

@@ -148,6 +148,23 @@ def test_the_list_can_be_filtered_sorted_and_cut(project: Project, store: Store)
     assert done.stdout.splitlines()[-1] == "1 of 5 runs, by test_mcc"
 
 
+def test_what_is_sorted_by_has_a_column_and_the_lowest_comes_first_where_it_is_best(
+    project: Project, store: Store, tmp_path: Path
+) -> None:
+    for name, value in (("good", 0.02), ("bad", 0.2)):
+        run_metrics.write({"test_ece": value}, tmp_path)
+        store.client.log_artifact(store.ids[name], str(tmp_path / "metrics.csv"))
+    rows = listed(project, "sort=test_ece", "columns=[test_f1]", "limit=2")
+    assert [row["name"] for row in rows] == ["good", "bad"]
+    assert [row["metrics"]["test_ece"] for row in rows] == [0.02, 0.2]
+    done = project.run("compare", "sort=test_ece", "limit=2")
+    assert done.stdout.splitlines()[-1] == "2 of 11 runs, by test_ece, the lowest first"
+    table = [line for line in done.stdout.splitlines() if line.startswith("|")]
+    assert any(re.search(r"\| test_ece +\|$", line) for line in table), table
+    assert any(re.search(r"^\| [0-9a-f]{8} .*\| +0\.02 +\|$", line) for line in table), table
+    assert max(map(len, table)) <= 80
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from mlflow.entities import Run, RunData, RunInfo, RunTag
+from mlflow.entities import Metric, Run, RunData, RunInfo, RunTag
 from scipy import stats
 from support.predictions import predictions
 
@@ -71,6 +71,30 @@ def test_the_threshold_is_that_of_the_run_and_said_to_be_estimated_where_it_has_
     for tags in ({}, {"threshold_value": "nan"}, {"threshold_value": "high"}):
         found = report.model_scores(scored("a", predictions(95, 0), **tags))
         assert (found.threshold, found.estimated) == (0.5, True)
+
+
+@pytest.mark.parametrize(
+    ("metric", "lower"),
+    [
+        *((name, True) for name in ("test_ham_fpr", "test_ham_fpr__uci_sms", "val_ece", "loss")),
+        *((name, True) for name in ("test_brier", "val_loss", "fit_seconds", "held_out_ham_fpr")),
+        *((name, False) for name in ("test_f1", "test_recall_at_fpr_0_2pct", "test_f1__loss")),
+        *((name, False) for name in ("train_messages_per_second", "test_pr_auc", "val_accuracy")),
+    ],
+)
+def test_the_best_run_comes_first_whether_high_or_low_values_are_good(
+    metric: str, lower: bool
+) -> None:
+    values = {"middle": 0.5, "low": 0.1, "odd": np.nan, "high": 0.9}
+    runs = [
+        Run(
+            RunInfo(name, "0", "me", "FINISHED", 0, 0, "active"),
+            RunData(metrics=[Metric(metric, value, 0, 0)]),
+        )
+        for name, value in values.items()
+    ]
+    names = [run.info.run_id for run in comparison.ranked(runs, metric)]
+    assert names == [*(("low", "middle", "high") if lower else ("high", "middle", "low")), "odd"]
 
 
 def test_messages_that_are_labeled_differently_come_by_their_gap_in_scores() -> None:
