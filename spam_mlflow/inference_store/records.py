@@ -36,7 +36,8 @@ class Inference:
         expires: Seconds since 1970 at which the item is to be deleted.
         text_form: What `text` holds.
         text: The text in that form; None with "off" and "hmac".
-        text_hmac: Keyed hash of the text in hex; None without a key and with "off".
+        text_hmac: Name of the key, "-" and keyed hash of the text, in hex; None without a key and
+            with "off".
         text_length: Characters of the text; None where they are unknown.
         signals: What drift is found by, as JSON; None where it was not computed.
         predicted: The label by the version's own threshold, whatever the client chose; None in

@@ -109,6 +109,21 @@ class Store(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Forgotten:
+    """What became of the inferences of a text.
+
+    Attributes:
+        deleted: Inferences of the text, which are deleted.
+        locked: Inferences that only another key can compare with it.
+        without: Inferences of which no text is stored, nor its hash.
+    """
+
+    deleted: int
+    locked: int
+    without: int
+
+
 class StoreSettings(Protocol):
     """The section `store` of a configuration."""
 
@@ -183,25 +198,24 @@ def all_feedback(store: Store) -> Iterator[Feedback]:
         after = found[-1].id
 
 
-def forget(store: Store, text: str) -> int:
-    """Delete all inferences of a text, and return how many there were.
-
-    It is found by its keyed hash, or else by what is stored of it.
+def forget(store: Store, text: str) -> Forgotten:
+    """Delete all inferences of a text, as far as what is stored of it can be compared.
 
     Args:
         store: The store.
         text: The message, to the letter.
     """
-    digest = store.texts.digest(text)
-    forms = {"plain": text, "redacted": TextPolicy("redacted").seal(text, "").text}
-    found = [
-        inference.id
-        for inference in inferences(store)
-        if (digest is not None and inference.text_hmac == digest)
-        or (inference.text is not None and inference.text == forms.get(inference.text_form))
-    ]
+    found, locked, without = [], 0, 0
+    for inference in inferences(store):
+        is_of = store.texts.is_of(inference, text)
+        if is_of:
+            found.append(inference.id)
+        elif is_of is None and inference.text_form == "off":
+            without += 1
+        elif is_of is None:
+            locked += 1
     store.delete(found)
-    return len(found)
+    return Forgotten(len(found), locked, without)
 
 
 def opened(settings: StoreSettings, create: bool = False) -> Store:

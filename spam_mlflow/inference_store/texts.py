@@ -1,6 +1,7 @@
 """What is kept of a message's text: nothing, a keyed hash, or the text in one of three forms."""
 
 import base64
+import dataclasses
 import hashlib
 import hmac
 import os
@@ -17,6 +18,7 @@ KEY_VARIABLE = "SPAM_STORE_KEY"
 TextSetting = Literal["auto", "off", "hmac", "redacted", "encrypted", "plain"]
 
 _SHORTEST_KEY = 16  # characters
+_KEY_NAME = 8  # hexadecimal digits of a keyed hash that tell which key it was made with
 _NONCE = 12  # bytes, of AES-GCM
 # What names a person or an account. Each match keeps its kind, since that is what classifiers see.
 # Repetitions are bounded or start where nothing like them is, or a text of 200,000 letters would
@@ -101,11 +103,37 @@ class TextPolicy:
         return self._decrypted(inference.text, inference.id)
 
     def digest(self, text: str) -> str | None:
-        """Return the keyed hash of a text in hex, None without a key."""
+        """Return the name of the key and the keyed hash of a text, in hex; None without a key."""
         if self.key is None:
             return None
         data = text.encode("utf-8", "surrogatepass")
-        return hmac.new(self._derived("hash"), data, hashlib.sha256).hexdigest()
+        found = hmac.new(self._derived("hash"), data, hashlib.sha256).hexdigest()
+        return f"{self._derived('name').hex()[:_KEY_NAME]}-{found}"
+
+    def is_of(self, inference: Inference, text: str) -> bool | None:
+        """Return whether an inference is of a text; None if what is stored cannot tell.
+
+        That is so of a hash or an encryption by another key, or where nothing is stored.
+
+        Args:
+            inference: What is stored.
+            text: The message, to the letter.
+        """
+        digest, stored = self.digest(text), inference.text_hmac
+        if digest is not None and stored is not None and "-" not in stored:
+            # That of an earlier release does not name its key, which is taken for this one.
+            stored = f"{digest[:_KEY_NAME]}-{stored}"
+        if digest is not None and digest == stored:
+            return True
+        kept = self.reveal(inference)
+        if kept is not None:
+            form: TextForm = "redacted" if inference.text_form == "redacted" else "plain"
+            sealed = dataclasses.replace(self, form=form).seal(text, "")
+            is_whole = self.longest is None or len(text.encode(errors="replace")) <= self.longest
+            return kept == sealed.text and (is_whole or inference.text_length == sealed.length)
+        if digest is None or stored is None:
+            return None
+        return False if stored[:_KEY_NAME] == digest[:_KEY_NAME] else None
 
     def _derived(self, use: str) -> bytes:
         """Return a key for one use, so that no key has two."""

@@ -17,6 +17,7 @@ from spam_mlflow.evaluation import tables
 from spam_mlflow.inference_store import store as stores
 from spam_mlflow.inference_store.records import Filters, new_feedback
 from spam_mlflow.inference_store.store import Store
+from spam_mlflow.inference_store.texts import KEY_VARIABLE
 from spam_mlflow.printable import printable
 from spam_mlflow.serving import exports
 
@@ -81,11 +82,37 @@ def _forget(settings: InferencesSettings, store: Store) -> None:
     if (settings.id is None) == (settings.text is None):
         raise UserError("forget needs one of id=... and text=...")
     if settings.text is not None:
-        deleted = stores.forget(store, settings.text)
-    else:
-        deleted = int(store.find(str(settings.id)) is not None)
-        store.delete([str(settings.id)])
-    print(f"{deleted:,} inferences deleted, with what was said of them")
+        _forget_text(settings.text, store)
+        return
+    deleted = int(store.find(str(settings.id)) is not None)
+    store.delete([str(settings.id)])
+    print(_forgotten(deleted))
+
+
+def _forget_text(text: str, store: Store) -> None:
+    """Forget a text.
+
+    Raises:
+        UserError: If there are inferences that could not be compared with it.
+    """
+    found = stores.forget(store, text)
+    print(_forgotten(found.deleted))
+    open_cases = []
+    if found.locked:
+        open_cases.append(
+            f"{found.locked:,} were stored with another {KEY_VARIABLE}: set it to the server's key"
+        )
+    if found.without:
+        open_cases.append(
+            f"{found.without:,} were stored without their text, as by store.text=off: forget them "
+            "by id=..."
+        )
+    if open_cases:
+        raise UserError(f"not all could be compared with the text: {'; '.join(open_cases)}")
+
+
+def _forgotten(count: int) -> str:
+    return f"{count:,} inferences deleted, with what was said of them"
 
 
 def _review(settings: InferencesSettings, store: Store) -> None:

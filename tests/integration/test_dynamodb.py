@@ -128,7 +128,7 @@ def test_a_forgotten_message_is_gone_with_what_was_said_of_it(store: DynamoStore
     store.add([gone, kept])
     store.add_feedback(feedback(gone.id))
     shipped(store)
-    assert forget(store, "Zebediah") == 1
+    assert forget(store, "Zebediah").deleted == 1
     assert list(inferences(store)) == [kept]
     assert not store.feedback_of([gone.id])
 

@@ -28,7 +28,7 @@ from spam_mlflow.inference_store.records import (
     timestamp,
 )
 from spam_mlflow.inference_store.sqlite import SqliteStore
-from spam_mlflow.inference_store.store import all_feedback, forget, inferences, opened
+from spam_mlflow.inference_store.store import Forgotten, all_feedback, forget, inferences, opened
 from spam_mlflow.inference_store.texts import TextPolicy, TextSetting, redacted
 from spam_mlflow.jobs import inferences as listing
 from spam_mlflow.scorer.normalization import READ, normalize
@@ -140,13 +140,51 @@ def test_a_forgotten_message_is_in_no_file(form: TextSetting, tmp_path: Path) ->
     gone, kept = inference(SECRET, texts), inference("another", texts)
     store.add([gone, kept])
     store.add_feedback(feedback(gone.id, note="about Zebediah"))
-    assert forget(store, SECRET) == 1
+    assert forget(store, SECRET).deleted == 1
     assert list(inferences(store)) == [kept]
     assert not store.feedback_of([gone.id])
     left = b"".join(file.read_bytes() for file in tmp_path.iterdir())
     assert b"Zebediah" not in left
     assert gone.id.encode() not in left
     store.close()
+
+
+@pytest.mark.parametrize("form", ["off", "hmac", "encrypted"])
+@pytest.mark.parametrize("key", [None, b"another key, also long"])
+def test_forgetting_fails_where_nothing_could_be_found(
+    form: TextSetting, key: bytes | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [inference(SECRET, TextPolicy(form, KEY))]  # type: ignore[arg-type]
+    rows.append(inference(SECRET, TextPolicy("plain", KEY)))
+    with contextlib.closing(
+        SqliteStore(tmp_path / "i.db", TextPolicy("off", key), 30, "normal")
+    ) as store:
+        store.add(rows)
+        settings = SimpleNamespace(id=None, text=SECRET)
+        todo = "1 were stored .*id=" if form == "off" else "1 were stored .*SPAM_STORE_KEY"
+        with pytest.raises(UserError, match=todo):
+            listing._forget(settings, store)  # type: ignore[arg-type]
+        assert "1 inferences deleted" in capsys.readouterr().out
+        assert list(inferences(store)) == rows[:1]
+
+
+@pytest.mark.parametrize("form", FORMS[1:])
+def test_another_text_is_told_from_one_that_is_forgotten(form: TextSetting) -> None:
+    texts = TextPolicy(form, KEY, longest=50)  # type: ignore[arg-type]
+    for text in ("\u20ac" * 40, "call 555123 " * 9, "short"):
+        row = inference(text, texts)
+        assert texts.is_of(row, text)
+        assert texts.is_of(row, f"{text}!") is False
+        if form not in ("hmac", "encrypted"):
+            assert TextPolicy("off", longest=50).is_of(row, text)
+            assert TextPolicy("off", longest=50).is_of(row, f"{text}!") is False
+
+
+def test_hashes_of_earlier_releases_are_found(store: SqliteStore) -> None:
+    row = inference(SECRET, TextPolicy("hmac", KEY))
+    bare = dataclasses.replace(row, text_hmac=str(row.text_hmac).partition("-")[2])
+    store.add([bare])
+    assert forget(store, SECRET) == Forgotten(1, 0, 0)
 
 
 def test_encrypted_text_needs_its_key_and_its_place() -> None:
