@@ -33,6 +33,7 @@ from spam_mlflow.inference_store.records import (
     timestamp,
 )
 from spam_mlflow.inference_store.shipper import Shipper
+from spam_mlflow.inference_store.spool_lock import SpoolLock
 from spam_mlflow.inference_store.sqlite import SqliteStore
 from spam_mlflow.inference_store.store import RecordSettings
 from spam_mlflow.inference_store.texts import TextPolicy
@@ -46,9 +47,11 @@ TEXT_BYTES = 280_000
 
 _INDEX = "by_stream"  # of the items of a day, by their own IDs
 _INFERENCES, _FEEDBACK = "inferences", "feedback"
+_SETTINGS, _DAYS = "settings", "days#"  # the ID of items that are neither, and what they begin with
 _AT_ONCE = 25  # items of a batch; DynamoDB's limit
 _LOOK_SECONDS = 0.2  # that a batch has to come together
 _LONGEST_WAIT = 30.0  # seconds after several failures
+_LONGEST_PAUSE = 5.0  # seconds for DynamoDB to have capacity, since others wait for the batch
 _CLOSE_SECONDS = 5.0  # that shipping may take at the end
 _READERS = 8  # requests at the same time for the feedback of a page
 _FLOATS = ("spam_probability", "threshold")
@@ -130,7 +133,8 @@ class DynamoStore:
         self.texts, self.days = spool.texts, spool.days
         self._limit, self._waiting = spool_rows, spool.count()
         self._lock, self._wake, self._ended = threading.Lock(), threading.Event(), threading.Event()
-        self._shipping = threading.Lock()  # while a batch is in the spool and in the table
+        self._shipping = SpoolLock(spool.path)
+        self._are_days_known = False  # to the table
         self._shipped, self._error = 0, ""
         self._body = b""  # of the batch that is being written, within `_shipping`
         client.meta.events.register("before-call.dynamodb.BatchWriteItem", self._add_body)
@@ -178,7 +182,7 @@ class DynamoStore:
         """Return the newest inferences, the newest first."""
         # The spool first: what is shipped meanwhile is then found twice, and not missed.
         found = {row.id: row for row in self._spool.page(filters, before, limit)}
-        for day in [filters.day] if filters.day else self._days_back():
+        for day in [filters.day] if filters.day else self._days_back(before):
             if len(found) >= limit and day < min(row.day for row in found.values()):
                 break
             for row in self._of_day(day, before, limit, filters):
@@ -222,12 +226,11 @@ class DynamoStore:
 
     def delete(self, inference_ids: Sequence[str]) -> None:
         """Delete inferences and what was said of them."""
-        with self._shipping:  # or what is read from the spool now would be shipped after this
+        # What was read from the spool before would otherwise be shipped after this.
+        with self._shipping.held():
             self._spool.delete(inference_ids)
             self._recount()
         for inference_id in inference_ids:
-            # Twice, for what another process ships meanwhile.
-            self._delete_items(inference_id)
             self._delete_items(inference_id)
 
     def _delete_items(self, inference_id: str) -> None:
@@ -341,7 +344,7 @@ class DynamoStore:
             self._ended.wait(wait)  # so that a batch comes together
 
     def _ship_next(self) -> bool:
-        with self._shipping:
+        with self._shipping.held():
             return self._ship()
 
     def _ship(self) -> bool:
@@ -354,6 +357,9 @@ class DynamoStore:
         said = self._spool.oldest_feedback(_AT_ONCE - len(inferences))
         if not inferences and not said:
             return False
+        if not self._are_days_known:
+            self._put([_days_item(self.days)])
+            self._are_days_known = True
         self._put([*map(_inference_item, inferences), *map(_feedback_item, said)])
         self._spool.remove([row.id for row in inferences], [item.id for item in said])
         self._count(-len(inferences))
@@ -364,13 +370,11 @@ class DynamoStore:
         """Write a batch, and again what DynamoDB had no capacity for."""
         requests = {self._table: [{"PutRequest": {"Item": item}} for item in items]}
         pause = 0.05
-        while requests and not (self._ended.is_set() and pause > 1):
-            requests = self._written(requests[self._table])
-            if requests:
-                time.sleep(pause)
-                pause = min(2 * pause, 5.0)
-        if requests:
-            raise UserError(f"DynamoDB has no capacity for table {self._table}")
+        while requests := self._written(requests[self._table]):
+            if pause > (1.0 if self._ended.is_set() else _LONGEST_PAUSE):
+                raise UserError(f"DynamoDB has no capacity for table {self._table}")
+            time.sleep(pause)
+            pause *= 2
 
     def _written(self, puts: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
         """Write a batch, and return what DynamoDB had no capacity for.
@@ -403,11 +407,23 @@ class DynamoStore:
         """
         params["body"] = self._body
 
-    def _days_back(self) -> Iterator[str]:
-        """Yield the days from which there may be items, the newest first."""
+    def _days_back(self, before: str | None = None) -> Iterator[str]:
+        """Yield the days from which there may be items, the newest first.
+
+        Args:
+            before: ID that the items' own IDs are smaller than; None for any.
+        """
         now = time.time()
-        for days in range(-1, self.days + 1):  # clocks of other machines may be ahead
-            yield timestamp(now - days * DAY_SECONDS)[:10]
+        newest = timestamp(id_seconds(before))[:10] if before else "~"
+        for days in range(-1, self._longest_days() + 1):  # clocks of other machines may be ahead
+            day = timestamp(now - days * DAY_SECONDS)[:10]
+            if day <= newest:
+                yield day
+
+    def _longest_days(self) -> int:
+        """Return the most days after which an item of the table expires, whoever has stored it."""
+        known = [item["item"]["S"].removeprefix(_DAYS) for item in self._items_of(_SETTINGS)]
+        return max([self.days, *map(int, known)])
 
     def _of_day(
         self, day: str, before: str | None, limit: int, filters: Filters
@@ -492,6 +508,12 @@ def _key_schema(hashed: str, sorted_by: str) -> list[dict[str, str]]:
 
 def _stream(kind: str, day: str) -> str:
     return f"{kind}#{day}"
+
+
+def _days_item(days: int) -> dict[str, Any]:
+    """Return an item that says after how many days items expire; each number has its own."""
+    name = f"{_DAYS}{days}"
+    return {**_key(_SETTINGS, name), "own_id": {"S": name}}
 
 
 def _inference_item(row: Inference) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from spam_mlflow.data.sources import feedback
 from spam_mlflow.errors import UserError
 from spam_mlflow.evaluation import tables
 from spam_mlflow.inference_store import store as stores
-from spam_mlflow.inference_store.records import Filters, new_feedback
+from spam_mlflow.inference_store.records import Filters, is_id, new_feedback
 from spam_mlflow.inference_store.store import Store
 from spam_mlflow.inference_store.texts import KEY_VARIABLE
 from spam_mlflow.printable import printable
@@ -84,6 +84,8 @@ def _forget(settings: InferencesSettings, store: Store) -> None:
     if settings.text is not None:
         _forget_text(settings.text, store)
         return
+    if not is_id(str(settings.id)):
+        raise UserError(f"id={settings.id} is no ID of an inference; answers and pages have them")
     deleted = int(store.find(str(settings.id)) is not None)
     store.delete([str(settings.id)])
     print(_forgotten(deleted))

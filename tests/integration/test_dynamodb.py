@@ -22,10 +22,11 @@ from support.servers import S3Server
 
 from spam_mlflow.errors import UserError
 from spam_mlflow.gate.scoring_server import free_port
-from spam_mlflow.inference_store import shipper
+from spam_mlflow.inference_store import shipper, spool_lock
 from spam_mlflow.inference_store.dynamodb import TEXT_BYTES, DynamoSettings, DynamoStore
 from spam_mlflow.inference_store.records import Filters, timestamp
-from spam_mlflow.inference_store.store import all_feedback, forget, inferences
+from spam_mlflow.inference_store.spool_lock import SpoolLock
+from spam_mlflow.inference_store.store import Forgotten, all_feedback, forget, inferences
 
 
 @pytest.fixture(autouse=True)
@@ -160,21 +161,59 @@ def test_a_redacted_text_that_grows_is_cut_and_a_bad_item_holds_up_nothing(
     store.close()
 
 
-def test_what_is_being_shipped_is_forgotten_too(store: DynamoStore) -> None:
+@pytest.mark.parametrize("by", ["same", "other"])
+def test_what_is_being_shipped_is_forgotten_too(by: str, store: DynamoStore, url: str) -> None:
     gone = inference("Zebediah")
     put = store._put
+    # A lock of another file descriptor is as good as one of another process.
+    other = opened(url, store._spool.path, store._table) if by == "other" else store
 
     def slow(items: Sequence[Any]) -> None:
-        forgetting.start()
-        forgetting.join(0.5)
+        if items[0]["id"]["S"] == gone.id:
+            forgetting.start()
+            forgetting.join(0.5)
         put(items)
 
-    forgetting = threading.Thread(target=store.delete, args=([gone.id],))
+    forgetting = threading.Thread(target=other.delete, args=([gone.id],))
     store._put = slow  # type: ignore[method-assign]
     store.add([gone])
     shipped(store)
     forgetting.join()
     assert store.find(gone.id) is None
+    if by == "other":
+        other.close()
+
+
+def test_old_and_long_texts_are_forgotten_by_a_store_of_fewer_days(
+    store: DynamoStore, url: str, tmp_path: Path
+) -> None:
+    long, then = "\U0001f600" * 200_000, timestamp(time.time() - 10 * 86_400)
+    at: dict[str, Any] = {"at": then, "day": then[:10]}
+    server = opened(url, tmp_path / "server.db", store._table, days=12)
+    rows = [inference("Zebediah", **at), inference("kept", **at), inference(long, server.texts)]
+    server.add(rows)
+    shipped(server)
+    server.close()
+    assert [row.id for row in inferences(store)] == [row.id for row in reversed(rows)]
+    assert forget(store, "Zebediah") == Forgotten(1, 0, 0)
+    assert forget(store, long[:-1]) == Forgotten(0, 0, 0)
+    assert forget(store, long) == Forgotten(1, 0, 0)
+    assert list(inferences(store)) == rows[1:2]
+
+
+def test_a_batch_that_lasts_too_long_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool_lock, "_SECONDS", 0.1)
+    locks = [SpoolLock(tmp_path / "spool.db") for _ in range(2)]
+    with (
+        locks[0].held(),
+        pytest.raises(UserError, match=r"another process .*spool\.db"),
+        locks[1].held(),
+    ):
+        pass
+    with locks[1].held():
+        pass
 
 
 def test_what_has_expired_is_not_seen(store: DynamoStore) -> None:
