@@ -35,7 +35,7 @@ from spam_mlflow.inference_store.records import (
 from spam_mlflow.inference_store.shipper import Shipper
 from spam_mlflow.inference_store.spool_lock import SpoolLock
 from spam_mlflow.inference_store.sqlite import SqliteStore
-from spam_mlflow.inference_store.store import RecordSettings
+from spam_mlflow.inference_store.store import RecordSettings, first_page, is_full
 from spam_mlflow.inference_store.texts import TextPolicy
 from spam_mlflow.storage.s3_errors import explained
 
@@ -183,11 +183,11 @@ class DynamoStore:
         # The spool first: what is shipped meanwhile is then found twice, and not missed.
         found = {row.id: row for row in self._spool.page(filters, before, limit)}
         for day in [filters.day] if filters.day else self._days_back(before):
-            if len(found) >= limit and day < min(row.day for row in found.values()):
+            if is_full(found.values(), limit) and day < min(row.day for row in found.values()):
                 break
             for row in self._of_day(day, before, limit, filters):
                 found.setdefault(row.id, row)
-        return sorted(found.values(), key=lambda row: row.id, reverse=True)[:limit]
+        return first_page(sorted(found.values(), key=lambda row: row.id, reverse=True), limit)
 
     def add_feedback(self, feedback: Feedback) -> None:
         """Store feedback durably, in the spool."""
@@ -427,16 +427,12 @@ class DynamoStore:
 
     def _of_day(
         self, day: str, before: str | None, limit: int, filters: Filters
-    ) -> Iterator[Inference]:
-        """Yield the newest inferences of a day that are wanted, the newest first."""
-        stream, count = _stream(_INFERENCES, day), 0
-        for item in self._query(stream, "own_id < :id", before or "~", forward=False):
-            row = _inference(item)
-            if row.expires > time.time() and filters.takes(row):
-                yield row
-                count += 1
-            if count >= limit:
-                return
+    ) -> list[Inference]:
+        """Return a page of the inferences of a day that are wanted, the newest first."""
+        items = self._query(_stream(_INFERENCES, day), "own_id < :id", before or "~", forward=False)
+        now = time.time()
+        wanted = (row for row in map(_inference, items) if row.expires > now and filters.takes(row))
+        return first_page(wanted, limit)
 
     def _query(self, stream: str, condition: str, own_id: str, forward: bool) -> Iterator[Any]:
         """Yield the items of a stream in the order of their own IDs."""

@@ -27,7 +27,7 @@ from spam_mlflow.inference_store.records import (
     Inference,
     values,
 )
-from spam_mlflow.inference_store.store import RecordSettings
+from spam_mlflow.inference_store.store import RecordSettings, first_page
 from spam_mlflow.inference_store.texts import TextPolicy
 
 FILE = "inferences.db"
@@ -244,9 +244,13 @@ class SqliteStore:
             self._connections.clear()
 
     def _inferences(self, where: str, arguments: Sequence[Any], limit: int) -> list[Inference]:
-        rest = f"FROM inferences WHERE {where} ORDER BY id DESC LIMIT ?"
-        rows = self._select(INFERENCE_COLUMNS, rest, [*arguments, limit])
-        return [Inference(*row) for row in rows]
+        """Return a page; rows are read one by one, since their texts may be long."""
+        columns = ", ".join(INFERENCE_COLUMNS)
+        asked = f"SELECT {columns} FROM inferences WHERE {where} ORDER BY id DESC LIMIT ?"  # noqa: S608
+        with self._explained(), self._reader() as reader:
+            cursor = reader.execute(asked, [*arguments, limit])
+            with contextlib.closing(cursor):
+                return first_page((Inference(*row) for row in cursor), limit)
 
     def _select(self, columns: Sequence[str], rest: str, arguments: Sequence[Any]) -> list[Any]:
         with self._explained(), self._reader() as reader:

@@ -1,6 +1,6 @@
 """What a store of inferences does, whatever it is built on."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Protocol
 
 from pydantic import BeforeValidator, Field
@@ -13,6 +13,9 @@ from spam_mlflow.inference_store.texts import TextPolicy, TextSetting
 
 PAGE = 500
 """Items that are read at a time where all are wanted."""
+
+PAGE_CHARACTERS = 2_000_000
+"""Characters of stored texts from which a page ends, whatever its limit, so that it fits memory."""
 
 _ANY = Filters()
 _IN_SHORT: Mapping[Any, str] = {True: "plain", False: "off"}
@@ -55,7 +58,8 @@ class Store(Protocol):
         Args:
             filters: Which are wanted.
             before: ID that all of them are smaller than; None for the newest.
-            limit: How many at most; there are no more if there are fewer.
+            limit: How many at most; fewer if there are no more, or the page `is_full` before. There
+                is at least one if there are any.
         """
         ...
 
@@ -176,15 +180,47 @@ class NoStore:
         return
 
 
+def is_full(rows: Collection[Inference], limit: int) -> bool:
+    """Return whether a page ends here.
+
+    Args:
+        rows: Those that it has.
+        limit: How many it may have.
+    """
+    return len(rows) >= limit or sum(len(row.text or "") for row in rows) >= PAGE_CHARACTERS
+
+
+def first_page(rows: Iterable[Inference], limit: int) -> list[Inference]:
+    """Return the first of some inferences, until the page is full.
+
+    Args:
+        rows: Inferences, of which no more are read than needed.
+        limit: How many at most.
+    """
+    found, characters = [], 0
+    for row in rows:
+        found.append(row)
+        characters += len(row.text or "")
+        if len(found) >= limit or characters >= PAGE_CHARACTERS:
+            break
+    return found
+
+
+def pages(store: Store, filters: Filters = _ANY) -> Iterator[list[Inference]]:
+    """Yield all inferences that are wanted, the newest first, as many together as memory holds."""
+    before = None
+    while found := store.page(filters, before, PAGE):
+        before = found[-1].id
+        goes_on = is_full(found, PAGE)
+        yield found
+        if not goes_on:
+            return
+
+
 def inferences(store: Store, filters: Filters = _ANY) -> Iterator[Inference]:
     """Yield all inferences that are wanted, the newest first, few of them in memory."""
-    before = None
-    while True:
-        found = store.page(filters, before, PAGE)
-        yield from found
-        if len(found) < PAGE:
-            return
-        before = found[-1].id
+    for page in pages(store, filters):
+        yield from page
 
 
 def all_feedback(store: Store) -> Iterator[Feedback]:

@@ -40,8 +40,11 @@ def run(settings: InferencesSettings, cfg: DictConfig) -> None:
 
 
 def _list(settings: InferencesSettings, store: Store) -> None:
-    found = store.page(_filters(settings), None, settings.limit)
-    rows = [_listed(row) for row in exports.shown(store, found)]
+    rows: list[tuple[str, str, str]] = []
+    for page in stores.pages(store, _filters(settings)):
+        rows += map(_listed, exports.shown(store, page[: settings.limit - len(rows)]))
+        if len(rows) == settings.limit:
+            break
     heads = ("inference, at (UTC)", "score", "text")
     print(tables.terminal(heads, rows, sys.stdout))
 

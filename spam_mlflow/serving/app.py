@@ -24,7 +24,7 @@ from spam_mlflow.inference_store.records import (
     new_feedback,
     timestamp,
 )
-from spam_mlflow.inference_store.store import Store
+from spam_mlflow.inference_store.store import Store, is_full
 from spam_mlflow.scorer import request_bodies
 from spam_mlflow.scorer.request_bodies import RefusedRequestError, refusal
 from spam_mlflow.serving import explanations, exports, neighbors, openapi_page
@@ -213,7 +213,7 @@ def _add_inferences(app: FastAPI, parts: Parts) -> None:
         if cursor is not None:
             _require_id(cursor)
         found = store.page(Filters(day, version, label), cursor, limit)
-        following = found[-1].id if len(found) == limit else None
+        following = found[-1].id if is_full(found, limit) else None
         return {"inferences": list(exports.shown(store, found)), "next": following}
 
     @app.get("/inferences/export", summary="All of them, as CSV or JSON lines")

@@ -2,14 +2,13 @@
 
 import csv
 import io
-import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from spam_mlflow.batch_worker.formulas import escaped
 from spam_mlflow.inference_store.records import Feedback, Filters, Inference
-from spam_mlflow.inference_store.store import PAGE, Store, inferences
+from spam_mlflow.inference_store.store import Store, pages
 
 Format = Literal["csv", "jsonl"]
 
@@ -20,6 +19,8 @@ _SHOWN = (
 """Attributes of an inference that others see."""
 
 _SAID = 100  # reports on an inference that are shown, the newest ones
+
+_TOGETHER = 100_000  # characters of lines that are written at once
 
 _COLUMNS = (*_SHOWN, "text_cut", "feedback")
 
@@ -65,13 +66,16 @@ def written(store: Store, filters: Filters, form: Format, safe: bool) -> Iterato
     """
     if form == "csv":
         yield _csv_row(_COLUMNS)
-    found = inferences(store, filters)
-    while page := list(itertools.islice(found, PAGE)):
-        rows = shown(store, page)
-        yield "".join(
+    waiting, characters = [], 0
+    for row in (row for page in pages(store, filters) for row in shown(store, page)):
+        waiting.append(
             json.dumps(row, ensure_ascii=False) + "\n" if form == "jsonl" else _line(row, safe)
-            for row in rows
         )
+        characters += len(waiting[-1])
+        if characters >= _TOGETHER:
+            yield "".join(waiting)
+            waiting, characters = [], 0
+    yield "".join(waiting)
 
 
 def _line(row: Mapping[str, Any], safe: bool) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from spam_mlflow.data.shingles import ShingleSets
 from spam_mlflow.inference_store.records import Filters, Inference
-from spam_mlflow.inference_store.store import Store
+from spam_mlflow.inference_store.store import Store, is_full
 from spam_mlflow.scorer.normalization import duplicate_key
 from spam_mlflow.scorer.request_bodies import RefusedRequestError
 from spam_mlflow.serving import exports
@@ -74,7 +74,7 @@ def _recent(store: Store) -> Iterator[Inference]:
     while count < SEARCHED and characters < _TOGETHER:
         page = store.page(Filters(), before, _PAGE)
         yield from page
-        if len(page) < _PAGE:
+        if not is_full(page, _PAGE):
             return
         before, count = page[-1].id, count + len(page)
         characters += sum(len(row.text or "") for row in page)

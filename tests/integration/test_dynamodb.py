@@ -23,6 +23,7 @@ from support.servers import S3Server
 from spam_mlflow.errors import UserError
 from spam_mlflow.gate.scoring_server import free_port
 from spam_mlflow.inference_store import shipper, spool_lock
+from spam_mlflow.inference_store import store as stores
 from spam_mlflow.inference_store.dynamodb import TEXT_BYTES, DynamoSettings, DynamoStore
 from spam_mlflow.inference_store.records import Filters, timestamp
 from spam_mlflow.inference_store.spool_lock import SpoolLock
@@ -108,6 +109,21 @@ def test_what_is_stored_is_found_before_and_after_it_is_shipped(store: DynamoSto
         shipped(store)
     assert store.find(str(uuid.uuid4())) is None
     assert store.stats()["shipped_total"] == 90
+
+
+def test_short_pages_leave_nothing_out_of_spool_and_table(
+    store: DynamoStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stores, "PAGE_CHARACTERS", 1_000)
+    rows = [inference("a" * (600 * (n % 3))) for n in range(40)]
+    store.add(rows[:20])
+    shipped(store)
+    # What waits came before, after and between what is in the table.
+    monkeypatch.setattr(store, "_put", lambda _: store._ended.wait(5))
+    store._spool.add([*rows[20:], *rows[5:10]])
+    found = list(stores.pages(store))
+    assert [row for page in found for row in page] == rows[::-1]
+    assert max(map(len, found)) <= 4
 
 
 def test_feedback_is_kept_beside_the_inference(store: DynamoStore) -> None:

@@ -2,10 +2,12 @@
 
 import contextlib
 import dataclasses
+import json
 import sqlite3
 import stat
 import threading
 import time
+import tracemalloc
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +20,7 @@ from support.inferences import feedback, inference
 
 from spam_mlflow.errors import UserError
 from spam_mlflow.inference_store import reports, sqlite
+from spam_mlflow.inference_store import store as stores
 from spam_mlflow.inference_store.records import (
     Filters,
     Inference,
@@ -460,6 +463,36 @@ def test_only_serving_and_create_make_a_new_file(tmp_path: Path) -> None:
     assert not path.exists()
     opened(settings, create=True).close()
     opened(settings).close()
+
+
+def test_pages_of_long_texts_are_short_and_leave_nothing_out(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(stores, "PAGE_CHARACTERS", 1_000)
+    rows = [inference("a" * (600 * (n % 3))) for n in range(20)]
+    store.add(rows)
+    newest = [row.id for row in reversed(rows)]
+    found = [[row.id for row in page] for page in stores.pages(store)]
+    assert [id_ for page in found for id_ in page] == newest
+    assert max(map(len, found)) <= 4
+    lines = "".join(exports.written(store, Filters(), "jsonl", safe=False)).splitlines()
+    assert [json.loads(line)["id"] for line in lines] == newest
+    settings = SimpleNamespace(day=None, version=None, label=None, limit=15)
+    listing._list(settings, store)  # type: ignore[arg-type]
+    listed = capsys.readouterr().out
+    assert [id_ in listed for id_ in newest] == [True] * 15 + [False] * 5
+
+
+def test_an_export_takes_no_more_memory_for_more_long_texts(store: SqliteStore) -> None:
+    text = "\U0001f600" * 200_000
+    for _ in range(60):
+        store.add([inference(text)])
+    tracemalloc.start()
+    size = sum(map(len, exports.written(store, Filters(), "csv", safe=False)))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert size > 60 * len(text)
+    assert peak < 30e6  # 48 MB are all texts
 
 
 def test_many_reports_on_one_inference_do_not_fill_a_page(store: SqliteStore) -> None:
