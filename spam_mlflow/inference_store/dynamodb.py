@@ -49,6 +49,7 @@ _INDEX = "by_stream"  # of the items of a day, by their own IDs
 _INFERENCES, _FEEDBACK = "inferences", "feedback"
 _SETTINGS, _DAYS = "settings", "days#"  # the ID of items that are neither, and what they begin with
 _AT_ONCE = 25  # items of a batch; DynamoDB's limit
+_FEEDBACK_AT_ONCE = 5  # of them, however many inferences wait
 _LOOK_SECONDS = 0.2  # that a batch has to come together
 _LONGEST_WAIT = 30.0  # seconds after several failures
 _LONGEST_PAUSE = 5.0  # seconds for DynamoDB to have capacity, since others wait for the batch
@@ -132,6 +133,7 @@ class DynamoStore:
         self._client, self._table, self._spool = client, table, spool
         self.texts, self.days = spool.texts, spool.days
         self._limit, self._waiting = spool_rows, spool.count()
+        self._waiting_feedback = spool.count_feedback()
         self._lock, self._wake, self._ended = threading.Lock(), threading.Event(), threading.Event()
         self._shipping = SpoolLock(spool.path)
         self._are_days_known = False  # to the table
@@ -140,7 +142,7 @@ class DynamoStore:
         client.meta.events.register("before-call.dynamodb.BatchWriteItem", self._add_body)
         self._shipper = shipper
         self._thread = threading.Thread(target=self._ship_on, daemon=True)
-        if self._waiting or spool.count_feedback():
+        if self._waiting or self._waiting_feedback:
             self.ship()
 
     def add(self, inferences: Sequence[Inference]) -> int:
@@ -190,8 +192,21 @@ class DynamoStore:
         return first_page(sorted(found.values(), key=lambda row: row.id, reverse=True), limit)
 
     def add_feedback(self, feedback: Feedback) -> None:
-        """Store feedback durably, in the spool."""
+        """Store feedback durably, in the spool.
+
+        Raises:
+            UserError: If the spool cannot be written, or is full.
+        """
+        if self._waiting_feedback >= self._limit:
+            self._recount()
+        if self._waiting_feedback >= self._limit:
+            raise UserError(
+                f"{self._waiting_feedback:,} items of feedback wait for DynamoDB, and "
+                f"store.spool_rows={self._limit} allows no more: {self.error or 'it is too slow'}"
+            )
         self._spool.add_feedback(feedback)
+        with self._lock:
+            self._waiting_feedback += 1
         self.ship()
 
     def feedback_of(self, inference_ids: Sequence[str]) -> list[Feedback]:
@@ -279,6 +294,7 @@ class DynamoStore:
         age = time.time() - id_seconds(oldest[0].id) if oldest else 0.0
         return {
             "spool_rows": self._waiting,
+            "spool_feedback_rows": self._waiting_feedback,
             "spool_rows_limit": self._limit,
             "spool_oldest_seconds": age,
             "shipped_total": self._shipper.shipped if self._shipper else self._shipped,
@@ -318,6 +334,7 @@ class DynamoStore:
         """Count anew what is waiting, since another process may have shipped some of it."""
         with self._lock:
             self._waiting = self._spool.count()
+            self._waiting_feedback = self._spool.count_feedback()
 
     def _ship_on(self) -> None:
         """Ship the spool again and again, with pauses that grow while DynamoDB fails."""
@@ -353,8 +370,9 @@ class DynamoStore:
         Raises:
             UserError: If DynamoDB fails; the batch stays in the spool.
         """
-        inferences = self._spool.oldest(_AT_ONCE)
-        said = self._spool.oldest_feedback(_AT_ONCE - len(inferences))
+        said = self._spool.oldest_feedback(_AT_ONCE)
+        inferences = self._spool.oldest(_AT_ONCE - min(len(said), _FEEDBACK_AT_ONCE))
+        said = said[: _AT_ONCE - len(inferences)]
         if not inferences and not said:
             return False
         if not self._are_days_known:
@@ -362,7 +380,9 @@ class DynamoStore:
             self._are_days_known = True
         self._put([*map(_inference_item, inferences), *map(_feedback_item, said)])
         self._spool.remove([row.id for row in inferences], [item.id for item in said])
-        self._count(-len(inferences))
+        with self._lock:
+            self._waiting -= len(inferences)
+            self._waiting_feedback -= len(said)
         self._shipped += len(inferences)
         return len(inferences) + len(said) == _AT_ONCE
 

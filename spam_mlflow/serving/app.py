@@ -1,6 +1,7 @@
 """The app: MLflow's scoring server, with routes for what is stored."""
 
 import contextlib
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -32,6 +33,8 @@ from spam_mlflow.serving.guard import CLIENT, Guard
 from spam_mlflow.serving.recorder import Recorder
 from spam_mlflow.serving.served_model import ServedModel
 from spam_mlflow.serving.tokens import Tokens
+
+logger = logging.getLogger(__name__)
 
 _LONGEST_BODY = 20_000  # bytes, of feedback
 _LONGEST_EXPLAINED = 2_500_000  # bytes; JSON may write 12 of them for a character
@@ -193,6 +196,7 @@ def _add_model(app: FastAPI, parts: Parts) -> None:
         found: dict[str, float] = {
             "recorded_total": counts.recorded,
             "unrecorded_total": counts.unrecorded,
+            "unchecked_feedback_total": counts.unchecked_feedback,
             "reload_failing": parts.served.error is not None,
             **(parts.store.stats() if parts.store else {}),
         }
@@ -251,15 +255,26 @@ def _add_feedback(app: FastAPI, parts: Parts) -> None:
         openapi_extra={"requestBody": body | {"required": True}},
     )
     async def feedback(inference_id: str, request: Request) -> dict[str, str]:
-        store = parts.require_store()
+        parts.require_store()
         said = _feedback_body(await _json_body(request, _LONGEST_BODY))
         reporter = _reporter(said.reporter)
-        item = await run_in_threadpool(_add, store, inference_id, said, reporter)
+        item = await run_in_threadpool(_add, parts, inference_id, said, reporter)
         return exports.shown_feedback(item)
 
 
-def _add(store: Store, inference_id: str, said: FeedbackBody, reporter: str) -> Feedback:
-    _found(store, inference_id)
+def _add(parts: Parts, inference_id: str, said: FeedbackBody, reporter: str) -> Feedback:
+    """Store feedback, also while the store can take it, but cannot look up its inference.
+
+    Feedback on what does not exist is left out wherever feedback is read.
+    """
+    store = parts.require_store()
+    try:
+        _found(store, inference_id)
+    except RefusedRequestError:
+        raise
+    except UserError as error:
+        logger.warning("Feedback on %s is taken unchecked: %s", inference_id, error)
+        parts.recorder.counts.unchecked_feedback += 1
     item = new_feedback(
         *(inference_id, said.label, _plain(reporter), "report", _plain(said.note), store.days)
     )

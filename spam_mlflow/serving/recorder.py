@@ -42,10 +42,13 @@ class Counts:
     Attributes:
         recorded: Inferences that are in the store.
         unrecorded: Inferences that were answered without, since the store failed.
+        unchecked_feedback: Feedback that was taken while the store could not tell whether there is
+            such an inference.
     """
 
     recorded: int = 0
     unrecorded: int = 0
+    unchecked_feedback: int = 0
 
 
 class _Answer:

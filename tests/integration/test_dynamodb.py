@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -28,6 +29,8 @@ from spam_mlflow.inference_store.dynamodb import TEXT_BYTES, DynamoSettings, Dyn
 from spam_mlflow.inference_store.records import Filters, timestamp
 from spam_mlflow.inference_store.spool_lock import SpoolLock
 from spam_mlflow.inference_store.store import Forgotten, all_feedback, forget, inferences
+from spam_mlflow.serving import app
+from spam_mlflow.serving.recorder import Counts
 
 
 @pytest.fixture(autouse=True)
@@ -269,6 +272,46 @@ def test_an_outage_costs_no_request_and_loses_nothing(tmp_path: Path) -> None:
         store.close()
     finally:
         server.stop()
+
+
+def test_feedback_is_taken_while_dynamodb_is_away(tmp_path: Path) -> None:
+    away = opened(f"http://127.0.0.1:{free_port()}", tmp_path / "s.db", "none", spool_rows=2)
+    counts = Counts()
+    parts = app.Parts(None, SimpleNamespace(counts=counts), away, None)  # type: ignore[arg-type]
+    said = app.FeedbackBody(label="spam")
+    items = [app._add(parts, str(uuid.uuid4()), said, "ann") for _ in range(2)]
+    assert list(away._spool.feedback(None, 9)) == items
+    assert (counts.unchecked_feedback, away.stats()["spool_feedback_rows"]) == (2, 2)
+    with pytest.raises(UserError, match=r"2 items of feedback .*store\.spool_rows=2"):
+        app._add(parts, str(uuid.uuid4()), said, "ann")
+    with pytest.raises(UserError, match="is no ID"):
+        app._add(parts, "x", said, "ann")
+    away.close()
+
+
+def test_feedback_is_shipped_among_many_inferences_and_alone(
+    store: DynamoStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = []
+    put = store._put
+
+    def counted(items: Sequence[Any]) -> None:
+        batches.append(sum("reporter" in item for item in items))
+        put(items)
+
+    monkeypatch.setattr(store, "_put", counted)
+    monkeypatch.setattr(store, "ship", lambda: None)
+    rows = [inference(str(n)) for n in range(50)]
+    store.add(rows)
+    for row in rows[:40]:
+        store.add_feedback(feedback(row.id))
+    monkeypatch.undo()
+    monkeypatch.setattr(store, "_put", counted)
+    store.ship()
+    wait(lambda: not store._spool.count_feedback())
+    assert [count for count in batches if count][:2] == [5, 5]
+    assert len(store.feedback_of([row.id for row in rows])) == 40
+    assert store.stats()["spool_feedback_rows"] == 0
 
 
 def test_a_full_spool_refuses_more_and_says_why(tmp_path: Path) -> None:
