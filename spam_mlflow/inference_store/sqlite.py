@@ -39,6 +39,8 @@ _BUSY_AGAIN = 0.1  # seconds to wait for it within _QUICK_SECONDS after it was w
 _QUICK_SECONDS = 5
 _READERS = 8  # connections, each with two open files
 _AT_ONCE = 500  # rows of a transaction, so that small requests do not wait long for large ones
+_DELETED_AT_ONCE = 1_000  # rows of a transaction
+_REST_SECONDS = 0.005  # between two of them
 _VARIABLES = 500  # of a statement
 _SCHEMA = """
 CREATE TABLE inferences (
@@ -213,13 +215,11 @@ class SqliteStore:
     def purge(self) -> int:
         """Delete what has expired, and return how many inferences that were."""
         now = int(time.time())
-        with self._explained(), self._transaction() as cursor:
-            cursor.execute("DELETE FROM inferences WHERE expires <= ?", [now])
-            deleted = cursor.rowcount
-            cursor.execute("DELETE FROM feedback WHERE expires <= ?", [now])
+        deleted = self._delete_expired("inferences", now)
+        self._delete_expired("feedback", now)
         if not self._truncate_log():
             logger.warning("What has expired stays in %s-wal until nobody reads it", self.path)
-        return int(deleted)
+        return deleted
 
     def create(self) -> None:
         """Do nothing: the file was created when the store was opened."""
@@ -318,6 +318,19 @@ class SqliteStore:
             statement = f"DELETE FROM {table} WHERE {column} IN ({_marks(part)})"  # noqa: S608
             with self._explained(), self._transaction() as cursor:
                 cursor.execute(statement, part)
+
+    def _delete_expired(self, table: str, now: int) -> int:
+        """Delete what has expired, few rows in each turn, so that none who insert wait long."""
+        expired = f"SELECT rowid FROM {table} WHERE expires <= ? LIMIT {_DELETED_AT_ONCE}"  # noqa: S608
+        statement = f"DELETE FROM {table} WHERE rowid IN ({expired})"  # noqa: S608
+        deleted = 0
+        while True:
+            with self._explained(), self._transaction() as cursor:
+                count = int(cursor.execute(statement, [now]).rowcount)
+            deleted += count
+            if count < _DELETED_AT_ONCE:
+                return deleted
+            time.sleep(_REST_SECONDS)  # a lock that is taken again at once is never given away
 
     def _truncate_log(self) -> bool:
         """Overwrite what was deleted in the log as well; return False if others do not let go."""

@@ -116,6 +116,26 @@ def test_what_has_expired_is_not_seen_and_then_deleted(store: SqliteStore) -> No
     assert (store.count(), store.count_feedback()) == (1, 0)
 
 
+def test_a_purge_lets_others_insert_in_between(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "_DELETED_AT_ONCE", 10)
+    for _ in range(25):
+        old = inference(expires=int(time.time()))
+        store.add([old])
+        store.add_feedback(feedback(old.id, expires=int(time.time())))
+    left: list[int] = []
+
+    def rest(_: float) -> None:
+        store.add([inference()])
+        left.append(store.count())
+
+    monkeypatch.setattr(time, "sleep", rest)
+    assert store.purge() == 25
+    assert left == [16, 7, 3, 4]  # of 25, after ten, twice; then of feedback
+    assert (store.count(), store.count_feedback()) == (4, 0)
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_what_is_kept_of_a_text(form: TextSetting, tmp_path: Path) -> None:
     texts = TextPolicy(form, KEY)  # type: ignore[arg-type]
