@@ -7,9 +7,10 @@ stand beside the code that they configure.
 
 import dataclasses
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 CONFIG = ConfigDict(extra="forbid", coerce_numbers_to_str=True, arbitrary_types_allowed=True)
@@ -22,6 +23,19 @@ Positive = Annotated[float, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Text = Annotated[str, Field(min_length=1)]
 Alias = Literal["champion", "challenger"]
+
+
+def _of_calendar(text: str) -> str:
+    """Return a day of the calendar.
+
+    Raises:
+        ValueError: If it is none, such as 2026-02-30.
+    """
+    datetime.strptime(text, "%Y-%m-%d")
+    return text
+
+
+Day = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$"), AfterValidator(_of_calendar)]
 
 # Sections of the configuration
 
@@ -325,7 +339,7 @@ class InferencesSettings:
     store: Any
     feedback: FeedbackSettings
     action: Literal["create", "list", "export", "purge", "forget", "review"]
-    day: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$")] | None
+    day: Day | None
     version: Text | None
     label: Literal["ham", "spam"] | None
     limit: PositiveCount

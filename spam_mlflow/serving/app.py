@@ -4,19 +4,19 @@ import contextlib
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fastapi import FastAPI, Query, Request
+from fastapi import Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response, StreamingResponse
 from mlflow.pyfunc import scoring_server
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
+from spam_mlflow.config import schema
 from spam_mlflow.errors import UserError
 from spam_mlflow.inference_store.records import (
     Feedback,
@@ -54,22 +54,7 @@ _HEADERS = {
 _OPENAPI_PATHS = ("/docs", "/redoc", "/docs/oauth2-redirect")  # FastAPI's, which load a CDN's files
 
 
-def _day(text: str | None) -> str | None:
-    """Return a day of the calendar.
-
-    Raises:
-        ValueError: If it is none.
-    """
-    if text is not None:
-        datetime.strptime(text, "%Y-%m-%d")
-    return text
-
-
-Day = Annotated[
-    str | None,
-    AfterValidator(_day),
-    Query(pattern=r"^\d{4}-\d\d-\d\d$", description="in UTC"),
-]
+Day = Annotated[schema.Day | None, Query(description="in UTC")]
 Version = Annotated[str | None, Query(max_length=100, description="number of a version")]
 Label = Annotated[Literal["ham", "spam"] | None, Query()]
 
@@ -179,12 +164,12 @@ def _add_model(app: FastAPI, parts: Parts) -> None:
         }
 
     texts = {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 1}
-    schema = {"type": "object", "properties": {"inputs": texts}}
+    body = {"type": "object", "properties": {"inputs": texts}}
 
     @app.post(
         "/explanations",
         summary="What the words of one message contribute to its score",
-        openapi_extra={"requestBody": {"content": {"application/json": {"schema": schema}}}},
+        openapi_extra={"requestBody": {"content": {"application/json": {"schema": body}}}},
     )
     async def explain(request: Request) -> dict[str, Any]:
         body = await _json_body(request, _LONGEST_EXPLAINED)
@@ -205,7 +190,9 @@ def _add_model(app: FastAPI, parts: Parts) -> None:
 
 
 def _add_inferences(app: FastAPI, parts: Parts) -> None:
-    @app.get("/inferences", summary="Stored inferences, the newest first")
+    known = [Depends(_require_known)]
+
+    @app.get("/inferences", summary="Stored inferences, the newest first", dependencies=known)
     def page(
         day: Day = None,
         version: Version = None,
@@ -220,7 +207,7 @@ def _add_inferences(app: FastAPI, parts: Parts) -> None:
         following = found[-1].id if is_full(found, limit) else None
         return {"inferences": list(exports.shown(store, found)), "next": following}
 
-    @app.get("/inferences/export", summary="All of them, as CSV or JSON lines")
+    @app.get("/inferences/export", summary="All of them, as CSV or JSON lines", dependencies=known)
     def export(
         form: Annotated[exports.Format, Query(alias="format")] = "csv",
         day: Day = None,
@@ -311,6 +298,19 @@ def _found(store: Store, inference_id: str) -> Any:
         message = f"there is no inference {inference_id}, or it has expired"
         raise RefusedRequestError(HTTPStatus.NOT_FOUND, message)
     return found
+
+
+def _require_known(request: Request) -> None:
+    """Refuse what no parameter of a route is named, or a misspelt filter would take everything.
+
+    Raises:
+        RefusedRequestError: If there is any.
+    """
+    known = [parameter.alias for parameter in request.scope["route"].dependant.query_params]
+    for name in request.query_params:
+        if name not in known:
+            message = f"{name[:40]!r} is no parameter of this address; it has {', '.join(known)}"
+            raise RefusedRequestError(HTTPStatus.BAD_REQUEST, message)
 
 
 def _require_id(text: str) -> None:

@@ -180,6 +180,8 @@ def test_pages_lead_through_all_inferences_once(app: App) -> None:
         ("/inferences?label=eggs", 400),
         ("/inferences?day=today", 400),
         ("/inferences?day=2026-02-30", 400),
+        ("/inferences?lable=spam", 400),
+        ("/inferences/export?format=csv&limit=3", 400),
         ("/inferences/nonsense", 400),
         ("/inferences/01a2177b-b9d1-7001-bb8d-690bd476aa42", 404),
         ("/inferences/export?format=xml", 400),
