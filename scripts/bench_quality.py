@@ -52,7 +52,7 @@ from spam_mlflow.training import fit as training
 from spam_mlflow.training import thresholds
 
 FEW = ("tutorial_lstm",)  # models that need minutes per fold
-NO_COPIES = [f"train.{kind}_fraction=0" for kind in ("obfuscated", "padded", "plain")]
+NO_COPIES = [f"train.{kind}_fraction=0" for kind in ("obfuscated", "padded", "misspelled", "plain")]
 MODERN = "with data.extra=[modern]"
 SVM = "word+char SVM"
 COLUMNS = ("accuracy", "f1", "mcc", "pr_auc", "ham_fpr", "recall_at_fpr_0_2pct", "ece")

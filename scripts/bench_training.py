@@ -67,11 +67,7 @@ def measure(data_dir: str, model: str, scale: int) -> dict[str, float]:
         seconds = time.perf_counter() - start
     else:
         keras_backend.load()
-        plain = [
-            "train.obfuscated_fraction=0",
-            "train.padded_fraction=0",
-            "train.deterministic=false",
-        ]
+        plain = [*bench_quality.NO_COPIES, "train.deterministic=false"]
         overrides = plain if model in bench_quality.FEW else []
         if model == WITH_MODERN:
             split = bench_quality.with_modern(split)

@@ -63,6 +63,7 @@ class TrainSettings:
     best_weights: bool
     obfuscated_fraction: Fraction
     padded_fraction: Fraction
+    misspelled_fraction: Fraction
     plain_fraction: Fraction
     max_augmented: Count
     threshold: ThresholdSettings

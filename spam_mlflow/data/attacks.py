@@ -18,6 +18,14 @@ _HOMOGLYPHS = str.maketrans("aceiopsxyABCEHKMOPTX", "асеіорѕхуАВСЕ�
 _ZERO_WIDTH = "\u200b\u200c\u200d\u2060\ufeff"
 _JOINERS = ".-_*"
 _SHORTEST_TYPO = 4  # characters of a word; shorter ones would no longer be readable
+_SHORTEST_MISSPELLED = 3
+_MOST_EDITS, _EDITED = 3, 0.4  # of a word: number of edits, and per character of it
+_KEY_ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
+_NEIGHBORS = {
+    key: row[max(at - 1, 0) : at] + row[at + 1 : at + 2]
+    for row in _KEY_ROWS
+    for at, key in enumerate(row)
+}
 
 
 def leet(text: str, rng: random.Random, share: float) -> str:
@@ -104,6 +112,32 @@ def _misspell(word: str, rng: random.Random) -> str:
             before + rng.choice(string.ascii_lowercase) + after,
         )
     )
+
+
+def misspellings(text: str, rng: random.Random, share: float) -> str:
+    """Swap, drop, insert or replace up to three letters in words of three or more."""
+    return " ".join(
+        _edited(w, rng) if len(w) >= _SHORTEST_MISSPELLED and rng.random() < share else w
+        for w in text.split()
+    )
+
+
+def _edited(word: str, rng: random.Random) -> str:
+    most = min(_MOST_EDITS, round(_EDITED * len(word)))
+    for _ in range(rng.randint(1, most)):
+        at = rng.randrange(len(word))
+        before, here, after = word[:at], word[at], word[at + 1 :]
+        letter = rng.choice(string.ascii_lowercase)
+        word = rng.choice(
+            (
+                before + after[:1] + here + after[1:],
+                before + after,
+                before + letter + here + after,
+                before + letter + after,
+                before + rng.choice(_NEIGHBORS.get(here.lower(), here)) + after,
+            )
+        )
+    return word
 
 
 def pad(text: str, rng: random.Random, words: Sequence[str], count: int) -> str:

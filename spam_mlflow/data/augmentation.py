@@ -1,11 +1,12 @@
 """Data augmentation: altered copies of training texts, for robustness.
 
-Obfuscated and padded copies are against those who want to get past a filter. Plain copies are
-against a filter that leans on digits, capitals and punctuation, which much spam comes without.
+Obfuscated and padded copies are against those who want to get past a filter. Misspelled copies are
+against a filter that knows words by one spelling. Plain copies are against one that leans on
+digits, capitals and punctuation, which much spam comes without.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 
@@ -23,10 +24,11 @@ _ATTACKS = (
 )
 _PADDING = (5, 10, 20, 30)  # words that are appended
 _ONLY_DIGITS = 0.3  # of the plain copies, those that lack digits alone
+_MISSPELLED = 0.5  # of the words of a misspelled copy
 
-# What a training row is: a message, an obfuscated or padded copy of one, a plain copy of one, or an
-# additional message from elsewhere and a plain copy of it.
-MESSAGE, COPY, PLAIN_COPY = "message", "copy", "plain copy"
+# What a training row is: a message, an obfuscated or padded copy of one, a misspelled or a plain
+# copy of one, or an additional message from elsewhere and a plain copy of it.
+MESSAGE, COPY, MISSPELLED_COPY, PLAIN_COPY = "message", "copy", "misspelled copy", "plain copy"
 EXTRA, EXTRA_COPY = "additional message", "plain copy of an additional message"
 
 
@@ -79,13 +81,39 @@ def plain_copies(train: pd.DataFrame, fraction: float, most: int, seed: int) -> 
         The copies that differ from their text, with the columns of `train`; the index gives the row
         that each is a copy of.
     """
+    return _changed(train, _without_digits, fraction, most, seed)
+
+
+def misspelled_copies(train: pd.DataFrame, fraction: float, most: int, seed: int) -> pd.DataFrame:
+    """Return copies of training rows in which every second word is misspelled.
+
+    The arguments and what is returned are those of `plain_copies`.
+    """
+    return _changed(train, _misspelled, fraction, most, seed)
+
+
+def _without_digits(text: str, rng: random.Random) -> str:
+    change = attacks.without_digits if rng.random() < _ONLY_DIGITS else attacks.plain
+    return change(text, rng, 1.0)
+
+
+def _misspelled(text: str, rng: random.Random) -> str:
+    return attacks.misspellings(text, rng, _MISSPELLED)
+
+
+def _changed(
+    train: pd.DataFrame,
+    change: Callable[[str, random.Random], str],
+    fraction: float,
+    most: int,
+    seed: int,
+) -> pd.DataFrame:
     rng = random.Random(seed)  # noqa: S311 - not used for cryptography
     fraction = min(fraction, most / max(len(train), 1))
     index, texts = [], []
     for row, text in train["text"].items():
         if rng.random() < fraction:
-            change = attacks.without_digits if rng.random() < _ONLY_DIGITS else attacks.plain
-            copy = change(text, rng, 1.0)
+            copy = change(text, rng)
             if copy != text:
                 index.append(row)
                 texts.append(copy)

@@ -222,9 +222,16 @@ def _with_copies(rows: pd.DataFrame, settings: TrainSettings, seed: int) -> pd.D
         augmentation.plain_copies(part, settings.plain_fraction, settings.max_augmented, seed)
         for part in (messages, extra)
     )
-    roles = (augmentation.COPY, augmentation.PLAIN_COPY, augmentation.EXTRA_COPY)
-    altered = zip((copies, plain, of_extra), roles, strict=True)
-    return pd.concat([rows, *(part.assign(role=role) for part, role in altered)])
+    misspelled = augmentation.misspelled_copies(
+        messages, settings.misspelled_fraction, settings.max_augmented, seed
+    )
+    altered = {
+        augmentation.COPY: copies,
+        augmentation.PLAIN_COPY: plain,
+        augmentation.EXTRA_COPY: of_extra,
+        augmentation.MISSPELLED_COPY: misspelled,
+    }
+    return pd.concat([rows, *(part.assign(role=role) for role, part in altered.items())])
 
 
 def _encode(texts: pd.Series, encode: Callable[[Sequence[str]], Any]) -> Any:

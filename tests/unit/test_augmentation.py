@@ -74,6 +74,30 @@ def test_padding_uses_good_words_of_the_same_fold_alone(frame: pd.DataFrame) -> 
         assert set(copy.removeprefix(original).split()) <= ham[fold]
 
 
+def test_misspelled_copies_are_words_that_are_near_the_original(frame: pd.DataFrame) -> None:
+    copies = augmentation.misspelled_copies(frame, 0.5, most=10_000, seed=0)
+    assert len(copies) == pytest.approx(0.5 * len(frame), rel=0.1)
+    originals = frame.loc[copies.index]
+    assert (copies["label"].to_numpy() == originals["label"].to_numpy()).all()
+    pairs = [
+        pair
+        for copy, original in zip(copies["text"], originals["text"], strict=True)
+        for pair in zip(copy.split(), original.split(), strict=True)
+    ]
+    changed = [(word, before) for word, before in pairs if word != before]
+    assert 0.3 < len(changed) / len(pairs) < 0.5
+    assert all(len(before) > 2 and abs(len(word) - len(before)) <= 3 for word, before in changed)
+    few = augmentation.misspelled_copies(frame, 0.5, most=200, seed=0)
+    assert len(few) == pytest.approx(200, rel=0.2)
+    assert augmentation.misspelled_copies(frame, 0.0, most=10_000, seed=0).empty
+
+
+def test_no_word_is_misspelled_where_no_share_is_asked_for() -> None:
+    assert attacks.misspellings(TEXT, random.Random(0), 0.0) == TEXT
+    short = "u r so ok 2 me"
+    assert attacks.misspellings(short, random.Random(0), 1.0) == short
+
+
 def test_equal_seeds_give_equal_copies(frame: pd.DataFrame) -> None:
     first, again, other = (augmentation.copies(frame, 0.5, 0.5, 10_000, seed) for seed in (0, 0, 1))
     pd.testing.assert_frame_equal(first, again)
