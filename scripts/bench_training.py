@@ -22,7 +22,6 @@ import pandas as pd
 from scripts import bench_quality
 from spam_mlflow.data import attacks
 from spam_mlflow.data.splitters import Split, cross_validation
-from spam_mlflow.scorer import keras_backend
 from spam_mlflow.scorer.labels import is_spam
 
 WITH_MODERN = "ngram_linear, data.extra=[modern]"
@@ -66,7 +65,6 @@ def measure(data_dir: str, model: str, scale: int) -> dict[str, float]:
         bench_quality.svm().fit(training_rows["text"], is_spam(training_rows["label"]))
         seconds = time.perf_counter() - start
     else:
-        keras_backend.load()
         plain = [*bench_quality.NO_COPIES, "train.deterministic=false"]
         overrides = plain if model in bench_quality.FEW else []
         if model == WITH_MODERN:

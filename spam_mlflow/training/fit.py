@@ -101,6 +101,7 @@ class _Trained:
         scores: Their spam probabilities, shape (held out messages,).
         epochs: Metrics of each epoch.
         rows: Number of rows that were trained on, copies included.
+        seconds: Wall time from raw texts to trained weights.
         held_out_alone: As `CrossFit.held_out_alone`, of positions alone; None for no cross-fitting.
     """
 
@@ -109,6 +110,7 @@ class _Trained:
     scores: np.ndarray
     epochs: list[dict[str, float]]
     rows: int
+    seconds: float
     held_out_alone: Callable[[np.ndarray], np.ndarray] | None = None
 
 
@@ -139,10 +141,7 @@ def fit(
         UserError: Where the loss becomes NaN or infinite, and where a cross-fitted architecture
             meets a leaky split.
     """
-    with progress.step("Loading TensorFlow"):
-        keras_backend.seed_everything(seed, settings.deterministic)
     rows = _rows_with_folds(split, architecture.folds, seed)
-    start = time.perf_counter()
     vectorizer = architecture.vectorizer()
     shown = on_epoch if quiet else _logged(on_epoch, settings.epochs)
     if isinstance(architecture, SolvedNetwork):
@@ -152,7 +151,6 @@ def fit(
         assert isinstance(architecture, TrainedNetwork)
         validation = split.part("validation").assign(fold=0)
         trained = _train(architecture, vectorizer, rows, validation, settings, seed, shown)
-    seconds = time.perf_counter() - start
     spam = is_spam(trained.held_out["label"]).astype(np.float32)
     choice = thresholds.choose(trained.scores, spam, settings.threshold)
     low_fpr = thresholds.at_fpr(trained.scores, spam, LOW_FPR)
@@ -167,8 +165,8 @@ def fit(
         doubt=agreement.doubt(trained.held_out, trained.scores),
         better_alone=_better_alone(trained),
         epochs=trained.epochs,
-        seconds=seconds,
-        messages_per_second=trained.rows * len(trained.epochs) / seconds,
+        seconds=trained.seconds,
+        messages_per_second=trained.rows * len(trained.epochs) / trained.seconds,
     )
 
 
@@ -263,6 +261,7 @@ def _solve(
 ) -> _Trained:
     """Solve for the weights of a cross-fitted model, with out-of-fold scores of its messages."""
     _warn_of_no_effect(architecture, settings)
+    start = time.perf_counter()
     every = _with_copies(rows, settings, seed)
     with progress.step("Fitting the features"):
         inputs = _encode(every["text"], vectorizer.fit_transform)
@@ -279,10 +278,19 @@ def _solve(
             on_epoch(len(epochs) - 1, epochs[-1])
         training.detail = "all heads"
         mixture, scores = solver.finish(len(epochs))
+    seconds = time.perf_counter() - start
+    memory.release()
+    # Only now, so that its half a gigabyte does not add to what the features take at their peak.
+    _load_tensorflow(seed, settings)
     messages = rows[rows["role"] == augmentation.MESSAGE]
     network = architecture.network(mixture, vectorizer)
     alone = partial(solver.held_out_alone, epochs=len(epochs))
-    return _Trained(network, messages, scores, epochs, len(every), alone)
+    return _Trained(network, messages, scores, epochs, len(every), seconds, alone)
+
+
+def _load_tensorflow(seed: int, settings: TrainSettings) -> None:
+    with progress.step("Loading TensorFlow"):
+        keras_backend.seed_everything(seed, settings.deterministic)
 
 
 def _warn_of_no_effect(architecture: Architecture, settings: TrainSettings) -> None:
@@ -321,6 +329,8 @@ def _train(
     on_epoch: EpochListener,
 ) -> _Trained:
     """Train the network on `rows` and their copies, and score the validation part."""
+    _load_tensorflow(seed, settings)
+    start = time.perf_counter()
     every = _with_copies(rows.assign(role=augmentation.MESSAGE), settings, seed)
     with progress.step("Fitting the features"):
         inputs = _encode(every["text"], vectorizer.fit_transform)
@@ -336,7 +346,8 @@ def _train(
     }
     epochs = _fit_network(network, fit_arguments, settings, on_epoch)
     scores = network.predict(held_out, batch_size=1024, verbose=0)[:, 1]
-    return _Trained(network, validation, scores, epochs, len(every))
+    seconds = time.perf_counter() - start
+    return _Trained(network, validation, scores, epochs, len(every), seconds)
 
 
 def _fit_network(
