@@ -115,11 +115,18 @@ def _misspell(word: str, rng: random.Random) -> str:
 
 
 def misspellings(text: str, rng: random.Random, share: float) -> str:
-    """Swap, drop, insert or replace up to three letters in words of three or more."""
+    """Swap, drop, insert or replace up to three letters in words of three or more.
+
+    Numbers and what has digits stay: a changed number is another one, not the same misspelled.
+    """
     return " ".join(
-        _edited(w, rng) if len(w) >= _SHORTEST_MISSPELLED and rng.random() < share else w
+        _edited(w, rng) if _can_be_misspelled(w) and rng.random() < share else w
         for w in text.split()
     )
+
+
+def _can_be_misspelled(word: str) -> bool:
+    return len(word) >= _SHORTEST_MISSPELLED and not any(map(str.isdigit, word))
 
 
 def _edited(word: str, rng: random.Random) -> str:

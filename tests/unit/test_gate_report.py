@@ -85,7 +85,8 @@ def test_words_are_colored_and_neighbors_shown_where_the_model_and_its_split_are
     gate_report.write(version("2"), None, checks, holdout, compared, {}, tmp_path)
     html = (tmp_path / REPORT_FILE).read_text()
     legend = "for ham, by the scores of version 2." in html
-    explored = json.loads(re.search(r'id="explorer-data">(.*?)</script>', html, re.S)[1])
+    (data,) = re.findall(r'id="explorer-data">(.*?)</script>', html, re.S)
+    explored = json.loads(data)
     assert legend == any(explored["words"].values()) == any(explored["features"].values())
     assert legend == (scorer is not None)
     neighbors = {text for near in explored["near"].values() for text, _, _ in near}

@@ -57,9 +57,10 @@ def test_overlaid_calibration_has_intervals_and_counts_as_that_of_a_run() -> Non
         ours, theirs = (bars.get_segments() for bars in both)
         assert np.concatenate(ours) == pytest.approx(np.concatenate(theirs))
     counts = [int(text.get_text()) for text in alone.texts]
-    assert messages.lines[0].get_ydata().tolist() == counts
-    assert sum(messages.lines[1].get_ydata()) == 400
-    assert len(second.lines[0].get_xdata()) == len(messages.lines[1].get_xdata())
+    of_first, of_second = (np.asarray(line.get_ydata()) for line in messages.lines[:2])
+    assert of_first.tolist() == counts
+    assert of_second.sum() == 400
+    assert np.shape(second.lines[0].get_xdata()) == of_second.shape
     legend = axes.get_legend()
     assert legend is not None
     assert max(len(line) for line in legend.get_texts()[1].get_text().splitlines()) <= 48

@@ -68,7 +68,7 @@ def header(lines: Sequence[str], separator: str, quoting: Quoting) -> tuple[list
     dialect = Dialect(separator)
     reader = dialect.reader(iter(lines[:_HEADER_LINES]))
     try:
-        fields = [] if quoting == "none" else next(reader, [])
+        fields: list[str] = [] if quoting == "none" else next(reader, [])
     except csv.Error:
         fields = []
     count = reader.line_num
