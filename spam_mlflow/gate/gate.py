@@ -84,9 +84,8 @@ def run(
         known = KnownGroups.of(holdout)
         champion_scores = _champion_scores(champion, holdout, known, folder) if champion else None
         with _measured(model, holdout, known, folder, stage) as found:
-            # Files that are not those that were logged are read by the processes apart alone.
-            scorer = None if untrusted else loading.linear_scorer(model)
-            on_scores(Compared(found.scored, champion_scores, scorer))
+            # Only the processes apart read files that are not those that were logged.
+            on_scores(found.compared(champion_scores, trusted=not untrusted))
             families = {
                 **_quality_checks(found, champion_scores, holdout, settings),
                 **_service_checks(found, candidate, settings),
@@ -116,6 +115,12 @@ class _Measured:
     known: KnownGroups
     scored: Scored
     fresh: np.ndarray
+
+    def compared(self, champion: Scored | None, trusted: bool) -> Compared:
+        """Return the scores beside the champion's, with the scorer if the files are trusted."""
+        return Compared(
+            self.scored, champion, loading.linear_scorer(self.model) if trusted else None
+        )
 
 
 @contextlib.contextmanager
