@@ -100,6 +100,10 @@ def test_the_scorer_agrees_with_keras_on_every_message(
     expected = fitted.classifier.spam_probability(texts)
     np.testing.assert_allclose(scorer.spam_probability(texts), expected, atol=1e-5)
     assert scorer.threshold == fitted.classifier.metadata.threshold
+    _, doubts = scorer.scores_and_doubts(
+        ["call me when you are at home", "\u05e9\u05dc\u05d5\u05dd"]
+    )
+    assert doubts == [None, "the model was not trained on Hebrew script"]
 
 
 def test_many_texts_are_scored_in_batches_as_few_are(all_fitted: dict[str, Fit]) -> None:

@@ -12,6 +12,7 @@ from . import familiarity
 # lowercased, and words are split at single spaces.
 _FILTERED = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n'
 _TABLE = str.maketrans(dict.fromkeys(_FILTERED, " "))
+_JUDGED = 20_000  # characters at the end of a text, where the words are that are kept
 _MANY_WORDS = 5000  # of a vocabulary that hardly leaves out what English messages consist of
 
 
@@ -67,7 +68,8 @@ class SequenceVectorizer:
         """Return what `familiarity.doubt` says of each text."""
         count = len(self.word_index)
         judge = count >= _MANY_WORDS or count < self.max_words - 1  # else many were left out
-        return [familiarity.doubt(text, self._tokens, self._scripts, judge) for text in texts]
+        ends = (text[-_JUDGED:] for text in texts)
+        return [familiarity.doubt(end, self._tokens, self._scripts, judge) for end in ends]
 
     def to_dict(self) -> dict[str, Any]:
         """Return settings and vocabulary as JSON-ready data."""
