@@ -29,8 +29,7 @@ HAM, SPAM = (
     "Subscribe to my channel for free gift cards",
 )
 HEBREW = "\u05e9\u05dc\u05d5\u05dd \u202exyz"
-UNKNOWN = ["", " ", "\U0001f600\U0001f4b0", HEBREW]
-ODD = [*UNKNOWN, "a b " * 25_000]
+ODD = ["", " ", "\U0001f600\U0001f4b0", HEBREW, "a b " * 25_000]
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ def test_every_documented_payload_is_answered_alike(
     assert len(rows) == len(texts)
     keys = {"label", "spam_probability", "ham_probability"}
     doubtful = keys | {"low_confidence"}  # of a text unlike all that the model was trained on
-    assert [set(row) for row in rows] == [doubtful if text in UNKNOWN else keys for text in texts]
+    assert [set(row) for row in rows] == [doubtful if text in ODD else keys for text in texts]
     scores = [row["spam_probability"] for row in rows]
     np.testing.assert_allclose(scores, expected, atol=1e-6)
     np.testing.assert_allclose([row["ham_probability"] for row in rows], 1 - expected, atol=1e-6)
