@@ -3,6 +3,7 @@
 import secrets
 import threading
 import time
+import unicodedata
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -173,6 +174,18 @@ def new_feedback(
     seconds = id_seconds(made)
     at, expires = timestamp(seconds), int(seconds + days * DAY_SECONDS)
     return Feedback(made, inference_id, at, at[:10], label, reporter, kind, note, expires)
+
+
+def reporter_name(given: str) -> str:
+    """Return the name of a reporter so that what looks alike is one: "ann" for " ann ".
+
+    Raises:
+        ValueError: If nothing is left of it.
+    """
+    name = " ".join(unicodedata.normalize("NFKC", given).split())
+    if not name:
+        raise ValueError("it is blank")
+    return name
 
 
 def is_id(text: str) -> bool:

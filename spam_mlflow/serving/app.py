@@ -12,7 +12,7 @@ from fastapi import Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response, StreamingResponse
 from mlflow.pyfunc import scoring_server
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
@@ -23,6 +23,7 @@ from spam_mlflow.inference_store.records import (
     Filters,
     is_id,
     new_feedback,
+    reporter_name,
     timestamp,
 )
 from spam_mlflow.inference_store.store import Store, is_full
@@ -65,7 +66,10 @@ class FeedbackBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     label: Literal["ham", "spam"]
-    reporter: Annotated[str, Field(max_length=100, pattern=_PRINTABLE)] | None = None
+    reporter: (
+        Annotated[str, Field(max_length=100, pattern=_PRINTABLE), AfterValidator(reporter_name)]
+        | None
+    ) = None
     note: Annotated[str, Field(max_length=1000)] = ""
 
 

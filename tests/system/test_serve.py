@@ -199,7 +199,8 @@ def test_feedback_is_kept_beside_the_inference(app: App) -> None:
     (inference_id,) = app.score([SPAM])["inference_ids"]
     path = f"/inferences/{inference_id}/feedback"
     for token, reporter, label in (
-        (TOKEN, "ann", "ham"),
+        (TOKEN, " ann\u00a0", "spam"),
+        (TOKEN, "\uff41nn", "ham"),  # a wide letter, and the same reporter
         (TOKEN, "bob", "spam"),
         (SCORER, None, "ham"),
     ):
@@ -219,6 +220,7 @@ def test_feedback_is_kept_beside_the_inference(app: App) -> None:
         ({"label": "ham", "note": "x" * 30_000}, 413),
         ({"label": "ham", "more": 1}, 400),
         ({"label": "ham", "reporter": "ann\n"}, 400),
+        ({"label": "ham", "reporter": " \u00a0"}, 400),
         ([], 400),
     ):
         assert app.ask("POST", path, json=body).status_code == status
