@@ -122,7 +122,7 @@ WRONG = [
     ("promote", "version=newest", "version='newest': String should match pattern"),
     ("sweep", "trials=0", "trials=0: Input should be greater than or equal to 1"),
     ("sweep", "search.objective=test_f1", "search.objective='test_f1'"),
-    ("inferences", "day=2026-99-99", "day='2026-99-99': time data"),
+    ("inferences", "day='2026-99-99'", "day='2026-99-99': time data"),
     ("bucket", "bucket=No_Bucket", "bucket='No_Bucket': String should match pattern"),
     ("pull", "endpoint_url=ftp://x", "endpoint_url='ftp://x': String should match pattern"),
 ]
