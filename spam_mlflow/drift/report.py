@@ -43,7 +43,7 @@ def write(
     windows: Windows,
     reference: Reference,
     findings: Sequence[Finding],
-    days: Sequence[str],
+    period: str,
     folder: Path,
 ) -> Path:
     """Write the report to FILE in `folder`, and return that file.
@@ -53,7 +53,7 @@ def write(
         windows: What was compared.
         reference: What it was compared with.
         findings: The results.
-        days: The days of the window, the newest first.
+        period: The time of the window, in words.
         folder: Folder for the file.
     """
     from jinja2 import Environment
@@ -71,7 +71,7 @@ def write(
             alarms=any(finding.alarm for finding in findings),
             written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
             messages=f"{messages:,}",
-            days=f"{days[-1]} to {days[0]}" if len(days) > 1 else days[0],
+            period=period,
             reference=f"{len(sample.logits):,}",
             findings=findings,
             psi=comparison.psi(windows.window.logits, sample.logits) if messages else np.nan,

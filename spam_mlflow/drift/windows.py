@@ -1,6 +1,6 @@
 """Stored predictions of a version as samples, by day."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from spam_mlflow.drift.reference import Sample
@@ -21,11 +21,6 @@ class _Rows:
         if inference.signals is not None:
             self.signals.append(Signals.from_json(inference.signals))
 
-    def extend(self, other: "_Rows") -> None:
-        self.scores += other.scores
-        self.signals += other.signals
-        self.sources += other.sources
-
     def sample(self) -> Sample:
         return Sample.of(self.scores, self.signals, self.sources)
 
@@ -43,23 +38,22 @@ class Windows:
     by_day: dict[str, Sample]
 
 
-def read(store: Store, version: str, days: Sequence[str], compared: Iterable[str]) -> Windows:
+def read(store: Store, version: str, days: Sequence[str], since: str) -> Windows:
     """Return what a store has of a version.
 
     Args:
         store: The store.
         version: The version's number.
         days: Days that are read, such as "2026-11-26".
-        compared: Those of them that make up the window.
+        since: When the window begins, in the form of `Inference.at`.
     """
-    compared = set(compared)
     window, by_day = _Rows(), {}
     for day in sorted(days):
         rows = _Rows()
         for inference in inferences(store, Filters(day=day, version=version)):
             rows.add(inference)
+            if inference.at >= since:
+                window.add(inference)
         if rows.scores:
             by_day[day] = rows.sample()
-        if day in compared:
-            window.extend(rows)
     return Windows(window.sample(), by_day)

@@ -44,21 +44,25 @@ def run(settings: DriftSettings, cfg: DictConfig) -> None:
     client = MlflowClient()
     reference = versions.resolve(client, settings.model_uri)
     known = _reference(client, reference)
-    days = [timestamp(time.time() - n * DAY_SECONDS)[:10] for n in range(settings.history)]
-    compared = days[: settings.window]
+    now = time.time()
+    # The window ends now, and so begins on the day before its own number of days.
+    count = max(settings.history, settings.window + 1)
+    days = [timestamp(now - n * DAY_SECONDS)[:10] for n in range(count)]
+    since = timestamp(now - settings.window * DAY_SECONDS)
     store = stores.opened(settings.store)
     try:
-        found = windows.read(store, str(reference.version), days, compared)
+        found = windows.read(store, str(reference.version), days, since)
     finally:
         store.close()
     findings = comparison.findings(found.window, known)
     said = report.verdict(findings, len(found.window.logits))
     with runs.run(settings.storage) as active, run_folder(settings.output_dir) as folder:
         run_logging.log_parameters(flatten(cfg))
-        title = f"Drift of version {reference.version}, {compared[0]}"
+        title = f"Drift of version {reference.version}, {days[0]}"
         run_names.name_run(title)
         _log(client, active.info.run_id, found, known)
-        run_logging.log_file(report.write(title, found, known, findings, compared, folder))
+        period = f"{_minute(since)} to {_minute(timestamp(now))} UTC"
+        run_logging.log_file(report.write(title, found, known, findings, period, folder))
         mlflow.set_tag(DRIFT_TAG, said)
         if findings:
             logger.info("%s", _table(findings))
@@ -66,7 +70,7 @@ def run(settings: DriftSettings, cfg: DictConfig) -> None:
         logger.info(
             "Run %s: %s; its report is its artifact %s", active.info.run_id, said, report.FILE
         )
-    tagged = f"{said} ({compared[0]})"
+    tagged = f"{said} ({days[0]})"
     client.set_model_version_tag(
         str(reference.name), str(reference.version), DRIFT_TAG, tagged[: runs.TAG_LIMIT]
     )
@@ -90,6 +94,10 @@ def _reference(client: MlflowClient, reference: versions.Reference) -> Reference
             f"{FILE}; train it again"
         )
     return found
+
+
+def _minute(at: str) -> str:
+    return at[:16].replace("T", " ")
 
 
 def _log(client: MlflowClient, run_id: str, found: Windows, known: Reference) -> None:

@@ -35,8 +35,8 @@ def page(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     found = findings(window, reference) if request.param == "alarm" else []
     windows = Windows(window, {"2026-11-25": window, "2026-11-26": window})
     folder = tmp_path_factory.mktemp("drift")
-    days = ["2026-11-26", "2026-11-25"]
-    return report.write("Drift of version 1", windows, reference, found, days, folder)
+    period = "2026-11-25 09:00 to 2026-11-26 09:00 UTC"
+    return report.write("Drift of version 1", windows, reference, found, period, folder)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -1,5 +1,6 @@
 """Signals of messages, and tests of whether they have changed."""
 
+import contextlib
 import dataclasses
 import random
 import tracemalloc
@@ -8,12 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.inferences import inference
 
-from spam_mlflow.drift import comparison
+from spam_mlflow.drift import comparison, windows
 from spam_mlflow.drift.comparison import Finding, findings, psi, spam_share
 from spam_mlflow.drift.reference import Reference, Sample, logits
 from spam_mlflow.drift.signals import Signals, known_words, script, signals
 from spam_mlflow.errors import UserError
+from spam_mlflow.inference_store.sqlite import SqliteStore
+from spam_mlflow.inference_store.texts import TextPolicy
 
 PRIOR = 0.24
 
@@ -85,6 +89,25 @@ def test_messages_without_signals_are_compared_by_their_scores(reference: Refere
     draw = np.random.default_rng(6)
     window = dataclasses.replace(sample(draw, 500), unknown=np.zeros(0), scripts={}, campaigns={})
     assert [finding.name for finding in findings(window, reference)] == ["scores", "spam share"]
+
+
+def test_a_window_goes_on_over_midnight(tmp_path: Path) -> None:
+    texts = TextPolicy("off")
+    with contextlib.closing(SqliteStore(tmp_path / "i.db", texts, 30, "normal")) as store:
+        for score, at in (
+            (0.1, "2026-11-24T23:59:00.000Z"),
+            (0.2, "2026-11-25T00:04:59.999Z"),
+            (0.3, "2026-11-25T00:05:00.000Z"),
+            (0.4, "2026-11-26T00:04:00.000Z"),
+        ):
+            store.add([inference("", texts, spam_probability=score, at=at, day=at[:10])])
+        days = ["2026-11-26", "2026-11-25"]
+        found = windows.read(store, "1", days, "2026-11-25T00:05:00.000Z")
+    assert found.window.probabilities.tolist() == pytest.approx([0.3, 0.4])
+    assert {day: len(of.logits) for day, of in found.by_day.items()} == {
+        "2026-11-25": 2,
+        "2026-11-26": 1,
+    }
 
 
 def test_psi_is_large_on_small_windows_without_drift_and_no_alarm(reference: Reference) -> None:
