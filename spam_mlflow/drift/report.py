@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spam_mlflow import page_style
 from spam_mlflow.drift import comparison
 from spam_mlflow.drift.comparison import FEWEST, Finding
 from spam_mlflow.drift.reference import Reference
 from spam_mlflow.drift.windows import Windows
+from spam_mlflow.tracking import page_style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,13 +13,13 @@ import numpy as np
 import pandas as pd
 from mlflow.entities import Run
 
-from spam_mlflow import page_style
 from spam_mlflow.evaluation import bootstrap, comparison, explorer, plots, run_data
 from spam_mlflow.evaluation.bootstrap import BOOTSTRAPS
 from spam_mlflow.evaluation.comparison import METRICS, Difference, Scored
 from spam_mlflow.evaluation.explorer import ModelScores
 from spam_mlflow.scorer.labels import is_spam
 from spam_mlflow.scorer.scorers import Scorer
+from spam_mlflow.tracking import page_style
 from spam_mlflow.tracking.run_folder import PLOTS_FOLDER, REPORT_FILE
 
 _DISAGREEMENTS = 50  # that are shown

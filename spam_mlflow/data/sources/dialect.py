@@ -1,5 +1,6 @@
 """How the fields of a text are separated and quoted: as asked for, else found out."""
 
+import contextlib
 import csv
 import re
 from collections import Counter
@@ -67,10 +68,10 @@ def header(lines: Sequence[str], separator: str, quoting: Quoting) -> tuple[list
     """
     dialect = Dialect(separator)
     reader = dialect.reader(iter(lines[:_HEADER_LINES]))
-    try:
-        fields: list[str] = [] if quoting == "none" else next(reader, [])
-    except csv.Error:
-        fields = []
+    fields: list[str] = []
+    if quoting != "none":
+        with contextlib.suppress(csv.Error):
+            fields = next(reader, fields)
     count = reader.line_num
     if fields and not (count > 1 and swallows(lines[:count], dialect, Layout(len(fields), 1))):
         return fields, count

@@ -11,4 +11,6 @@ def css() -> "Markup":
     """Return the style sheet, which stands in each page: none needs anything from elsewhere."""
     from markupsafe import Markup
 
-    return Markup(resources.files("spam_mlflow").joinpath("page_style.css").read_text("utf-8"))
+    return Markup(
+        resources.files("spam_mlflow.tracking").joinpath("page_style.css").read_text("utf-8")
+    )
