@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from support.project import STORE_FILE, Project, require_one_line, without_steps
+from support.project import STORE_FILE, Project, require_one_line, without_progress
 
 from spam_mlflow.config import paths
 
@@ -75,14 +75,14 @@ def test_a_database_that_may_not_be_written(project: Project) -> None:
         done = project.run("main", "debug=one_batch", "output_dir=/tmp")
     require_one_line(done, "the database may not be written")
     assert "sqlite3" not in done.stderr.splitlines()[-1]
-    assert len(without_steps(done.stderr).splitlines()) == 1
+    assert len(without_progress(done.stderr)) == 1
 
 
 def test_a_folder_in_which_no_database_can_be_made(bare_project: Project) -> None:
     with read_only(bare_project.folder):
         done = bare_project.run("main", "debug=one_batch")
     require_one_line(done, f"MLFLOW_TRACKING_URI=sqlite:///{bare_project.folder / STORE_FILE} ")
-    assert len(without_steps(done.stderr).splitlines()) == 1
+    assert len(without_progress(done.stderr)) == 1
 
 
 def test_what_is_read_from_a_database_needs_no_permission_to_write(
@@ -121,7 +121,7 @@ def test_a_database_that_cannot_be_opened_is_named_at_once(
     done = Project(bare_project.folder, {"MLFLOW_TRACKING_URI": uri}).run("history")
     require_one_line(done, "error: the tracking database MLFLOW_TRACKING_URI=")
     assert reason in done.stderr
-    assert len(without_steps(done.stderr).splitlines()) == 1
+    assert len(without_progress(done.stderr)) == 1
     assert "s3cr3t" not in done.stderr
 
 

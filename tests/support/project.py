@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -155,14 +154,6 @@ class Trained:
 def without_progress(errors: str) -> list[str]:
     """Return the lines of standard error that do not depend on how long anything takes."""
     return [line for line in errors.splitlines() if " … " not in line]
-
-
-_STEP = re.compile(r"^.* … \d+ s\n", re.MULTILINE)
-
-
-def without_steps(errors: str) -> str:
-    """Return what a command wrote without the steps that it names where they take long."""
-    return _STEP.sub("", errors)
 
 
 def require_one_line(done: Done, message: str) -> None:
