@@ -1,8 +1,6 @@
 """The report page, in a real browser."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,35 +9,15 @@ from sklearn.metrics import confusion_matrix, f1_score
 from support import browser
 from support.browser import Scheme, run_in_page
 from support.project import Trained
+from support.scorers import FirstWord
 
 from spam_mlflow.evaluation import explorer, report
 from spam_mlflow.evaluation.explorer import ModelScores
-from spam_mlflow.scorer.scorers import WordContributions
 from spam_mlflow.tracking.run_folder import REPORT_FILE
 
 ATTACK = "</script><script>document.title = 'taken'</script><img src=x onerror=alert(1)> &pound;5"
 WHITE = "rgb(255, 255, 255)"
 THRESHOLDS = (0.0, 0.1234, 0.5, 0.9, 1.0)
-
-
-class FirstWord:
-    """A scorer whose scores come from the first word of a text."""
-
-    threshold = 0.5
-
-    def spam_probability(self, texts: Sequence[str]) -> np.ndarray:
-        return np.full(len(texts), 0.5)
-
-    def scores_and_doubts(self, texts: Sequence[str]) -> tuple[np.ndarray, list[str | None]]:
-        return self.spam_probability(texts), [None] * len(texts)
-
-    def explanations(self, texts: Sequence[str]) -> list[list[dict[str, Any]]]:
-        part = {"feature": "word:message", "contribution": 1.5}
-        return [[part] for _ in texts]
-
-    def word_contributions(self, texts: Sequence[str]) -> list[WordContributions]:
-        ends = [len(text.split(maxsplit=1)[0]) for text in texts]
-        return [WordContributions([(0, end)], np.array([1.5]), {}) for end in ends]
 
 
 @pytest.fixture(scope="module")

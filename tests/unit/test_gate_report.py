@@ -2,12 +2,11 @@
 
 import json
 import re
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from support.scorers import FirstWord
 
 from spam_mlflow.config.compose import compose
 from spam_mlflow.config.instantiate import validate
@@ -17,7 +16,6 @@ from spam_mlflow.gate.check import Check, Compared, Holdout, Scored, Verdict
 from spam_mlflow.registry.versions import Version
 from spam_mlflow.scorer.classifier import Thresholds
 from spam_mlflow.scorer.normalization import unescaped
-from spam_mlflow.scorer.scorers import WordContributions
 from spam_mlflow.tracking.run_folder import REPORT_FILE
 
 CHECKS = [Check("metric: f1", "1", ">= 0.9", "passed", "on the holdout")]
@@ -56,28 +54,10 @@ def test_messages_that_candidate_and_champion_label_differently_are_told(
     assert last.count("0.5500") == 2
 
 
-class FirstCharacter:
-    """A scorer whose scores come from the first character of a text."""
-
-    threshold = 0.5
-
-    def spam_probability(self, texts: Sequence[str]) -> np.ndarray:
-        return np.full(len(texts), 0.5)
-
-    def scores_and_doubts(self, texts: Sequence[str]) -> tuple[np.ndarray, list[str | None]]:
-        return self.spam_probability(texts), [None] * len(texts)
-
-    def explanations(self, texts: Sequence[str]) -> list[list[dict[str, Any]]]:
-        return [[{"feature": "word:first", "contribution": 1.5}] for _ in texts]
-
-    def word_contributions(self, texts: Sequence[str]) -> list[WordContributions]:
-        return [WordContributions([(0, 1)], np.array([1.5]), {}) for _ in texts]
-
-
-@pytest.mark.parametrize("scorer", [None, FirstCharacter()])
+@pytest.mark.parametrize("scorer", [None, FirstWord()])
 @pytest.mark.parametrize("verdict", ["passed", "failed"])
 def test_words_are_colored_and_neighbors_shown_where_the_model_and_its_split_are_known(
-    holdout: Holdout, tmp_path: Path, scorer: FirstCharacter | None, verdict: Verdict
+    holdout: Holdout, tmp_path: Path, scorer: FirstWord | None, verdict: Verdict
 ) -> None:
     scored = Scored(Thresholds(0.5, 0.9), np.where(holdout.spam, 0.8, 0.1))
     checks = [*CHECKS, Check("provenance: split.digest", "a", "a", verdict, "not trained on")]
