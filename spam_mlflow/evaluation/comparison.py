@@ -225,6 +225,11 @@ class Scored:
         return is_spam(self.table["predicted"])
 
     @property
+    def scores(self) -> np.ndarray:
+        """The run's spam probability of each message, shape (rows,), float64."""
+        return self.table["spam_probability"].to_numpy(dtype=float)
+
+    @property
     def groups(self) -> np.ndarray:
         """Group of near-duplicates of each message, shape (rows,)."""
         return self.table["group"].to_numpy()

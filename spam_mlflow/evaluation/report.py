@@ -182,7 +182,7 @@ def model_scores(scored: Scored) -> ModelScores:
     The threshold of runs that have not recorded it is estimated: it is the middle between the
     highest score labeled ham and the lowest labeled spam.
     """
-    scores = scored.table["spam_probability"].to_numpy(dtype=float)
+    scores = scored.scores
     recorded = run_data.threshold(scored.run)
     if recorded is not None:
         return ModelScores(scored.name, scores, recorded)
@@ -389,7 +389,7 @@ def _part(
         **_disagreements(
             first.table,
             [entry.predicted for entry in same],
-            [entry.table["spam_probability"].to_numpy(dtype=float) for entry in same],
+            [entry.scores for entry in same],
         ),
     }
 
@@ -421,7 +421,7 @@ def _plots(same: Sequence[Scored], number: int, folder: Path) -> list[tuple[str,
     spam = same[0].spam.astype(int)
     if not spam.any() or spam.all():
         return []
-    scores = {entry.name: entry.table["spam_probability"].to_numpy() for entry in same}
+    scores = {entry.name: entry.scores for entry in same}
     target = folder / PLOTS_FOLDER
     target.mkdir(exist_ok=True)
     drawn = {
