@@ -121,7 +121,7 @@ def trained(data_dir: str) -> tuple[Scorer, list[str], np.ndarray]:
         split = settings.split.split(messages)
         experiment = Experiment(settings.model, settings.train, 0, messages, split)
         fitted = experiment.fit(Path(folder), lambda epoch, values: None, quiet=True)
-    seen = split.frame[split.frame["part"] != "test"]
+    seen = split.rows_without_test
     held_out = split.part("test")
     scorer = Scorer(fitted.classifier, known_words(seen["text"]))
     return scorer, list(held_out["text"]), is_spam(held_out["label"])

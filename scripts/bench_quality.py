@@ -175,7 +175,7 @@ def classical(make: Callable[[], Pipeline], own_threshold: bool, split: Split) -
         own_threshold: Label as the pipeline itself does, from margin 0 or probability 0.5.
         split: The fold.
     """
-    rows = split.frame[split.frame["part"] != "test"].reset_index(drop=True)
+    rows = split.rows_without_test.reset_index(drop=True)
     fold, spam = assign_folds(rows, 4, seed=0), is_spam(rows["label"])
     start = time.perf_counter()
     final = make().fit(rows["text"], spam)

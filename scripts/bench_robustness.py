@@ -95,7 +95,7 @@ def labelers(split: Split, default: Classifier) -> Iterator[tuple[str, Labeler]]
         if name == "default":
             low = partial(_predicted, classifier.spam_probability, thresholds.low_fpr)
             yield "default, threshold for 0.2 % FPR", low
-    rows = split.frame[split.frame["part"] != "test"]
+    rows = split.rows_without_test
     svm = bench_quality.svm().fit(rows["text"], is_spam(rows["label"]))
     yield "before", partial(_predicted, svm.decision_function, 0.0)
 

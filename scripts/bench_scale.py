@@ -120,7 +120,7 @@ def run_job(folder: Path) -> dict[str, float]:
 
     def kept(splitter: GroupedSplitter, found: Any) -> Any:
         done = split(splitter, found)
-        done.frame[done.frame["part"] != "test"].to_pickle(folder / "rows.pkl")
+        done.rows_without_test.to_pickle(folder / "rows.pkl")
         return done
 
     setattr(GroupedSplitter, "split", kept)  # noqa: B010 - mypy takes a method for final

@@ -89,7 +89,7 @@ def with_rows(split: Split, rows: int | None) -> Split:
         split: The whole split.
         rows: Number of messages in training and validation part; None for all.
     """
-    rest = split.frame[split.frame["part"] != "test"].reset_index(drop=True)
+    rest = split.rows_without_test.reset_index(drop=True)
     if rows is None or rows >= len(rest):
         return split
     kept = rest[assign_folds(rest, round(len(rest) / rows), seed=0) == 0]

@@ -59,7 +59,7 @@ def measure(data_dir: str, model: str, scale: int) -> dict[str, float]:
     """
     frame = bench_quality.load(data_dir)
     split = grown(next(cross_validation(frame, 5, bench_quality.VALIDATION, seed=0)), scale)
-    training_rows = split.frame[split.frame["part"] != "test"]
+    training_rows = split.rows_without_test
     if model == "SVM":
         start = time.perf_counter()
         bench_quality.svm().fit(training_rows["text"], is_spam(training_rows["label"]))

@@ -64,6 +64,11 @@ class Split:
         """Return the rows of one of `PARTS`, renumbered from 0."""
         return self.frame[self.frame["part"] == name].reset_index(drop=True)
 
+    @property
+    def rows_without_test(self) -> pd.DataFrame:
+        """The rows that a model may be trained and tuned on: all but the test part."""
+        return self.frame[self.frame["part"] != "test"]
+
     def without_extra(self) -> "Split":
         """Return the split without additional messages, for what is not trained on them."""
         return dataclasses.replace(self, extra=self.extra.iloc[:0])

@@ -8,8 +8,6 @@ import os
 import re
 from collections.abc import Mapping
 
-import pandas as pd
-
 from spam_mlflow.data.messages import Messages
 from spam_mlflow.data.splitters import Split
 from spam_mlflow.evaluation.artifacts import metrics_table
@@ -127,7 +125,7 @@ def write(
         summary=f"{in_short}; {_data_in_short(messages, split)}",
         languages=_languages(split),
         code=_FROM_MLFLOW.format(uri=model_uri) if model_uri else _FROM_FILES,
-        age=_AGE if _UCI & set(_trained_on(split)["source"]) else "",
+        age=_AGE if _UCI & set(split.rows_without_test["source"]) else "",
         seconds=metrics.get("fit_seconds", 0.0),
         cores=os.cpu_count() or 1,
         architecture=metadata.architecture,
@@ -190,7 +188,7 @@ def summary(metrics: Mapping[str, float], prefix: str, threshold: float) -> str:
 
 def _languages(split: Split) -> str:
     """Return in words what the messages that were trained on are written in."""
-    rows = _trained_on(split)
+    rows = split.rows_without_test
     texts = rows["text"]
     words = [set(_WORD.findall(text.casefold())) for text in texts]
     letters = familiarity.shares("".join(texts))
@@ -203,11 +201,6 @@ def _languages(split: Split) -> str:
         f"{english:.0%} of the messages hold one of the commonest English words, so that they are "
         f"{'mostly' if english > _MOSTLY else 'mostly not'} English."
     )
-
-
-def _trained_on(split: Split) -> pd.DataFrame:
-    """Return the messages that the model was trained and tuned on, without additional ones."""
-    return split.frame[split.frame["part"] != "test"]
 
 
 def _data_in_short(messages: Messages, split: Split) -> str:

@@ -98,5 +98,4 @@ def _training(checks: Sequence[Check], holdout: Holdout) -> pd.DataFrame | None:
     """Return the messages that the candidate was trained on; None if its split is another."""
     if not any(c.name == provenance.SPLIT and c.verdict == "passed" for c in checks):
         return None
-    frame = holdout.split.frame
-    return frame[frame["part"] != "test"]
+    return holdout.split.rows_without_test

@@ -99,7 +99,7 @@ def baseline_checks(scored: Scored, holdout: Holdout, settings: GateSettings) ->
     from sklearn.naive_bayes import MultinomialNB
     from sklearn.pipeline import make_pipeline
 
-    train = holdout.split.frame[holdout.split.frame["part"] != "test"]
+    train = holdout.split.rows_without_test
     baseline = make_pipeline(CountVectorizer(), MultinomialNB()).fit(
         train["text"], is_spam(train["label"])
     )

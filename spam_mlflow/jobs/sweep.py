@@ -204,7 +204,7 @@ def _without_test(split: Split) -> Split:
             f"split={split.name}: its validation part is its test part, and a sweep would choose "
             "by it; take split=grouped"
         )
-    kept = split.frame[split.frame["part"] != "test"].reset_index(drop=True)
+    kept = split.rows_without_test.reset_index(drop=True)
     return dataclasses.replace(split, frame=kept)
 
 

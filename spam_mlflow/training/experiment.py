@@ -196,7 +196,6 @@ class Experiment:
         scorer = None
         if fitted.linear_weights is not None:
             scorer = LinearScorer.of(fitted.classifier, fitted.linear_weights)
-        parts = self.split.frame["part"]
         columns = ["part", "source", "label"]
         rows = self.split.frame.groupby(columns).size().reset_index(name="messages")
         counts = [tuple(map(str, row)) for row in rows.itertuples(index=False)]
@@ -207,12 +206,12 @@ class Experiment:
             [("Data", (*columns, "messages"), counts)],
             folder,
             scorer,
-            self.split.frame[parts != "test"],
+            self.split.rows_without_test,
         )
 
     def _drift_reference(self, test: Report) -> Reference:
         """Return what later messages are compared with: the test part, as the model scores it."""
-        trained = self.split.frame[self.split.frame["part"] != "test"]
+        trained = self.split.rows_without_test
         return Reference.of(
             list(trained["text"]),
             float(is_spam(trained["label"]).mean()),
